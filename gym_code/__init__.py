@@ -1,0 +1,5 @@
+"""gym-code: a reinforcement-learning gym for coding agents."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

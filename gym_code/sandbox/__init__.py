@@ -1,0 +1,1 @@
+"""Isolated boxes that hold a copy of a task; every backend passes one contract."""

@@ -1,0 +1,1 @@
+"""Tasks made by machine: from real packages and from a seed."""

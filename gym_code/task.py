@@ -1,0 +1,49 @@
+"""Suites of tasks: what an agent may know of a task, and, apart from it, the answer."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast, runtime_checkable
+
+from gym_code.errors import TaskError
+from gym_code.types import Answer, StartTree, Task
+
+
+@runtime_checkable
+class Suite(Protocol):
+    """A named collection of tasks. `task` and `start` reveal nothing of `answer`."""
+
+    name: str
+
+    def ids(self) -> Sequence[str]:
+        """The ids of all tasks, in a fixed order."""
+
+    def task(self, task_id: str) -> Task:
+        """The public half; raises `TaskError` for an unknown id."""
+
+    def start(self, task_id: str) -> StartTree:
+        """The tree the task begins from."""
+
+    def answer(self, task_id: str) -> Answer:
+        """The secret half."""
+
+
+_SCHEMES: dict[str, str] = {}
+
+
+def register_suite(scheme: str, factory: str) -> None:
+    """Make `scheme:options` a suite reference; `factory` is `module:callable`, called with the options text."""
+    _SCHEMES[scheme] = factory
+
+
+def load_suite(ref: str) -> Suite:
+    """A suite by reference: a registered scheme (`procedural:seed=7`), a directory, or a shipped name (`starter`).
+
+    Raises `TaskError` when nothing is there or `sweb.yaml` is not valid.
+    """
+    scheme, _, options = ref.partition(":")
+    if scheme in _SCHEMES:
+        module, _, name = _SCHEMES[scheme].partition(":")
+        return cast("Callable[[str], Suite]", getattr(importlib.import_module(module), name))(options)
+    raise TaskError("no such suite", where=ref, expected="a directory, a shipped suite or a scheme", found=ref)

@@ -1,0 +1,1 @@
+"""What an agent can do in an episode: one module a tool."""

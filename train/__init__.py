@@ -1,0 +1,1 @@
+"""The learner: GRPO on a LoRA adapter."""
