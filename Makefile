@@ -1,0 +1,98 @@
+# gym-code: the commands of the house. `make help` lists them; every one sets up first what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.gym-code-setup
+PYTHON ?=
+TORCH_CPU ?= 2.13.0+cpu
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+MODEL ?= tiny
+ENGINE ?= torch
+SEED ?= 0
+NAME ?=
+CONTROL ?=
+RESUME ?=
+SUITE ?= starter
+TASK ?=
+AGENT ?= oracle
+SANDBOX ?= auto
+OUT ?= runs/$(AGENT).jsonl
+
+.PHONY: help setup bubblewrap test check train tiny-base run eval bench
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(STAMP) bubblewrap  ## create .venv and install what is needed (does nothing when it is up to date)
+
+$(STAMP): pyproject.toml
+	@python="$(PYTHON)"; \
+	for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+	  [ -z "$$python" ] || break; \
+	  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$name"; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "setup: gym-code needs Python 3.11 or newer and found none. Install one (for example: apt install python3.11 python3.11-venv)" >&2; \
+	  echo "       or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if [ ! -x $(BIN)/python ]; then \
+	  echo "setup: creating $(VENV) with $$("$$python" --version 2>&1)"; \
+	  "$$python" -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "setup: $$python could not create a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	fi
+	@if $(BIN)/python -c 'import torch' >/dev/null 2>&1; then \
+	  echo "setup: torch is there"; \
+	elif [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
+	  echo "setup: no GPU here (nvidia-smi is absent): installing the CPU build of torch"; \
+	  $(BIN)/python -m pip install -q "torch==$(TORCH_CPU)" 2>/dev/null \
+	    || $(BIN)/python -m pip install -q --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH_CPU)"; \
+	fi
+	@echo "setup: installing gym-code with the extras train, llm and dev"
+	@$(BIN)/python -m pip install -q -e '.[train,llm,dev]'
+	@touch $@
+	@echo "setup: ready ($(BIN)/gym-code doctor says what this machine can do)"
+
+bubblewrap:
+	@if [ "$$(uname -s)" != Linux ] || command -v bwrap >/dev/null 2>&1; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; \
+	elif sudo -n true >/dev/null 2>&1; then as_root=sudo; \
+	else as_root=ask; fi; \
+	if [ "$$as_root" = ask ] || ! command -v apt-get >/dev/null 2>&1; then \
+	  echo "setup: the sandbox needs bubblewrap and this user may not install it. Run: sudo apt-get install bubblewrap" >&2; \
+	  echo "       (Fedora: sudo dnf install bubblewrap; Arch: sudo pacman -S bubblewrap)" >&2; exit 0; \
+	fi; \
+	echo "setup: installing bubblewrap with apt"; \
+	install="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap"; \
+	$$install >/dev/null 2>&1 || { $$as_root apt-get update -qq && $$install >/dev/null; } \
+	  || echo "setup: apt could not install bubblewrap; sandboxes will not run until it is there" >&2
+
+test: setup  ## set up and run all tests
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, formatting, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+train: setup  ## train a policy: MODEL=tiny [CONTROL=shuffled] [ENGINE=torch] [SEED=0] [NAME=...] [RESUME=1]
+	$(BIN)/python -m train.grpo --model $(MODEL) --engine $(ENGINE) --seed $(SEED) \
+	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume)
+
+tiny-base: setup  ## build the base of MODEL=tiny by SFT (hours on a CPU; the result is committed)
+	$(BIN)/python -m train.tiny_base
+
+run: setup  ## one episode: [SUITE=starter] TASK=id [AGENT=oracle] [SANDBOX=auto] [OUT=file]
+	@[ -n "$(TASK)" ] || { echo "make run: name a task, for example TASK=$$($(BIN)/gym-code tasks list $(SUITE) --ids | head -n 1)" >&2; exit 2; }
+	@mkdir -p $(dir $(OUT))
+	$(BIN)/gym-code run --suite $(SUITE) --task $(TASK) --agent $(AGENT) --sandbox $(SANDBOX) --seed $(SEED) --out $(OUT)
+
+eval: setup  ## held-out evaluation of a model: MODEL=tiny
+	$(BIN)/python -m train.evaluate --model $(MODEL)
+
+bench: setup  ## medians of reset, exec, diff and grade: [SANDBOX=auto]
+	$(BIN)/gym-code bench --sandbox $(SANDBOX)

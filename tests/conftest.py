@@ -1,0 +1,68 @@
+"""Engines a test may need: skipped with the reason on a laptop, a failure where `CI=true`.
+
+A GPU is hardware, not an engine that a machine could install: without one its tests are skipped everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+
+@functools.cache
+def missing_sandbox() -> str | None:
+    """Why boxes cannot run here, or None. A box is tried: a version number proves nothing."""
+    if (bwrap := shutil.which("bwrap")) is None:
+        return "bubblewrap is not installed (apt-get install bubblewrap)"
+    command = [bwrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
+    trial = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return None if trial.returncode == 0 else f"bubblewrap cannot open a box here: {trial.stderr.strip()}"
+
+
+@functools.cache
+def missing_docker() -> str | None:
+    """Why containers cannot run here, or None."""
+    if (docker := shutil.which("docker")) is None:
+        return "docker is not installed"
+    trial = subprocess.run([docker, "info"], capture_output=True, text=True, timeout=60, check=False)
+    return None if trial.returncode == 0 else "no Docker daemon answers"
+
+
+@functools.cache
+def missing_vllm() -> str | None:
+    """Why no vLLM server can be used here, or None. It lives in an environment of its own."""
+    if os.environ.get("GYM_CODE_VLLM"):
+        return None
+    return "GYM_CODE_VLLM does not name a vLLM server or its interpreter"
+
+
+@functools.cache
+def missing_gpu() -> str | None:
+    """Why no GPU can be used here, or None."""
+    if (smi := shutil.which("nvidia-smi")) is None:
+        return "no GPU: nvidia-smi is absent"
+    trial = subprocess.run([smi, "-L"], capture_output=True, text=True, timeout=60, check=False)
+    return None if trial.returncode == 0 and "GPU" in trial.stdout else "nvidia-smi lists no GPU"
+
+
+ENGINES: dict[str, Callable[[], str | None]] = {
+    "sandbox": missing_sandbox,
+    "docker": missing_docker,
+    "vllm": missing_vllm,
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop a test whose engine is missing before its fixtures run."""
+    for marker, missing in ENGINES.items():
+        if item.get_closest_marker(marker) and (reason := missing()):
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"CI lacks an engine: {reason}", pytrace=False)
+            pytest.skip(reason)
+    if item.get_closest_marker("gpu") and (reason := missing_gpu()):
+        pytest.skip(reason)
