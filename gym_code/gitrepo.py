@@ -1,8 +1,8 @@
 """The git commit of a start tree: a function of its bytes, computed without git and without touching a disk.
 
-`commit_id(files)` is the id that the box's repository must have as HEAD. `fast_import(files)` is a stream that makes
-exactly that commit (`git init -q -b main && git fast-import --quiet --done && git read-tree HEAD`). Nothing is
-filtered: a blob is the file's raw bytes whatever `.gitattributes` says, and ignored files are part of the commit.
+`commit_id(files)` is the id that the box's repository must have as HEAD. `fast_import(files)` is a stream that
+makes exactly that commit (`git init -q -b main`, `git fast-import --quiet --done`, `git read-tree HEAD`). Nothing
+is filtered: a blob is the file's raw bytes whatever `.gitattributes` says; ignored files are in the commit too.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def scrubbed_environment(home: str) -> dict[str, str]:
 
 
 def check_paths(files: Files) -> None:
-    """Raise `TaskError` unless paths are relative, normal, outside `.git`, and no file is another's directory."""
+    """Raise `TaskError` unless paths are relative, normal, outside `.git`, and no file is also a directory."""
     for path in files:
         parts = path.split("/")
         if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts) or "\0" in path:
