@@ -18,7 +18,9 @@ def run_marked_test(tmp_path: Path, marker: str, *, ci: bool) -> str:
     (tmp_path / "test_case.py").write_text(CASE.format(marker=marker))
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    sandbox\n    docker\n    vllm\n    gpu\n")
     environment = {k: v for k, v in os.environ.items() if k not in ("CI", "GYM_CODE_VLLM")}
-    environment |= {"PATH": "/nowhere"} | ({"CI": "true"} if ci else {})
+    environment |= {"PATH": "/nowhere", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | (
+        {"CI": "true"} if ci else {}
+    )
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", str(tmp_path)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path).stdout
 
