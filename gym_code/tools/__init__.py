@@ -7,10 +7,12 @@ observation that begins with `Error: ` says why the call did nothing.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gym_code.errors import ToolCallError
+from gym_code.tools.bash import BASH
 from gym_code.tools.edit import EDIT
+from gym_code.tools.search import SEARCH
 from gym_code.tools.spec import MALFORMED, Tool, ToolContext, check_call, parse_call
 from gym_code.tools.submit import SUBMIT
 from gym_code.tools.test import TEST
@@ -20,15 +22,18 @@ from gym_code.tools.write import WRITE
 from gym_code.types import Task, ToolCall, ToolResult
 
 if TYPE_CHECKING:
-    from gym_code.sandbox.base import Sandbox
     from collections.abc import Iterable, Mapping
 
-TOOLS: Mapping[str, Tool] = MappingProxyType({tool.name: tool for tool in (VIEW, EDIT, WRITE, TEST, SUBMIT)})
+    from gym_code.sandbox.base import Sandbox
+
+_ORDER = (BASH, VIEW, EDIT, WRITE, SEARCH, TEST, SUBMIT)
+
+TOOLS: Mapping[str, Tool] = MappingProxyType({tool.name: tool for tool in _ORDER})
 """Every tool by name, in the order in which models are told of them."""
 
 
 def choose_tools(names: Iterable[str] | None) -> Mapping[str, Tool]:
-    """Some of the tools by name (None: all), in the usual order; raises `ToolCallError` for an unknown one."""
+    """Some of the tools by name (None: all) in the usual order; raises `ToolCallError` for an unknown one."""
     if names is None:
         return TOOLS
     wanted = set(names)

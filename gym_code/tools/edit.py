@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from typing import TYPE_CHECKING
 
 from gym_code.errors import ToolCallError
 from gym_code.tools.spec import Tool, ToolContext
 from gym_code.tools.text import READ_BYTES, decode, one_line, path_errors
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gym_code.types import JSON
     from collections.abc import Mapping, Sequence
 
+    from gym_code.types import JSON
+
 _SHOWN_PLACES = 5
-_COMPARED_LINES = 2000  # difflib is quadratic; a hostile file must not cost the host seconds
-_COMPARED_CHARS = 160
+_COMPARED_LINES = 1000  # difflib is quadratic: a hostile file must not cost the host seconds
+_COMPARED_CHARS = 100
 
 
 def _edit(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
@@ -56,16 +57,14 @@ def _not_once(path: str, data: bytes, old: bytes, places: Sequence[int]) -> str:
 
 def _nearest(text: str, old: str) -> str:
     """Why `old` may be missing: white space that differs, or else the lines most like its first line."""
-    lines, wanted = text.split("\n"), old.strip("\n").split("\n")
+    lines, wanted = text.split("\n")[:_COMPARED_LINES], old.strip("\n").split("\n")
     stripped, target = [line.split() for line in lines], [line.split() for line in wanted]
     for at in range(len(lines) - len(wanted) + 1):
-        if stripped[at : at + len(target)] == target and any(target):
+        if any(target) and stripped[at : at + len(target)] == target:
             cause = "line ends (the file has \\r\\n)" if "\r\n" in text and "\r" not in old else "white space"
             return f"Lines {at + 1}-{at + len(wanted)} differ from it in {cause} only."
     first = next((line.strip() for line in wanted if line.strip()), "")[:_COMPARED_CHARS]
-    candidates = {
-        line.strip()[:_COMPARED_CHARS]: n for n, line in reversed(list(enumerate(lines[:_COMPARED_LINES], 1)))
-    }
+    candidates = {line.strip()[:_COMPARED_CHARS]: n for n, line in reversed(list(enumerate(lines, 1)))}
     near = difflib.get_close_matches(first, list(candidates), n=3, cutoff=0.5) if first else []
     if not near:
         return "No line looks like it."

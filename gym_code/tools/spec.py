@@ -11,10 +11,10 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gym_code.errors import ToolCallError
 from gym_code.types import JSON, Task, ToolCall
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gym_code.sandbox.base import Sandbox
@@ -71,7 +71,7 @@ def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> Tool:
     tool = tools.get(call.name) if isinstance(call.name, str) else None
     if tool is None:
         known = f"The tools are: {', '.join(tools)}."
-        raise ToolCallError(f"unknown tool {_show(call.name)}{_did_you_mean(call.name, tools)}. {known}")
+        raise ToolCallError(f"unknown tool {_show(call.name)}{_hint(call.name, tools)} {known}")
     if not isinstance(call.arguments, Mapping):
         raise ToolCallError(
             f"{tool.name}: the arguments must be a JSON object, found {_kind(call.arguments)}."
@@ -86,7 +86,7 @@ def _check_arguments(tool: Tool, arguments: Mapping[str, JSON]) -> None:
     properties, required = tool.parameters["properties"], tool.parameters.get("required", ())
     for key in arguments:
         if key not in properties:
-            hint = f"{_did_you_mean(key, properties)}. {_usage(tool)}"
+            hint = f"{_hint(key, properties)} {_usage(tool)}"
             raise ToolCallError(f"{tool.name}: unknown argument {_show(key)}{hint}")
     for key in required:
         if key not in arguments:
@@ -176,11 +176,12 @@ def _show(value: JSON) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
-def _did_you_mean(word: object, known: Iterable[str]) -> str:
+def _hint(word: object, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word, with the known one it resembles."""
     if not isinstance(word, str):
-        return ""
+        return "."
     near = difflib.get_close_matches(word[:_SHOWN_CHARS], list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f"; did you mean '{near[0]}'?" if near else "."
 
 
 def _usage(tool: Tool) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-
-from gym_code.tools.spec import Tool, ToolContext
 from typing import TYPE_CHECKING
 
+from gym_code.tools.spec import Tool, ToolContext
+
 if TYPE_CHECKING:
-    from gym_code.types import JSON
     from collections.abc import Mapping
+
+    from gym_code.types import JSON
 
 
 def _submit(context: ToolContext, arguments: Mapping[str, JSON]) -> str:

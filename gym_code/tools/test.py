@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from gym_code.errors import ToolCallError
 from gym_code.tools.spec import Tool, ToolContext
 from gym_code.tools.text import clip, one_line, valid_unicode, with_note
 from gym_code.types import JSON, Outcome, TestReport, ordered_unique
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +40,8 @@ def _chosen(visible: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
         ]
         if not found:
             near = difflib.get_close_matches(word[:300], visible, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ToolCallError(f"test: no visible test is called {one_line(word, _MESSAGE_CHARS)}{hint}.")
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise ToolCallError(f"no visible test is called {one_line(word, _MESSAGE_CHARS)}{hint}")
         chosen += found
     return ordered_unique(chosen)
 

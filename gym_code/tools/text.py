@@ -6,13 +6,14 @@ import contextlib
 import difflib
 import errno
 import posixpath
-
-from gym_code.errors import ToolCallError
 from typing import TYPE_CHECKING
 
+from gym_code.errors import ToolCallError
+
 if TYPE_CHECKING:
-    from gym_code.sandbox.base import Sandbox
     from collections.abc import Iterator
+
+    from gym_code.sandbox.base import Sandbox
 
 READ_BYTES = 16 * 1024**2
 """Most bytes of one file that a tool takes out of the box: the agent must not fill the host."""
@@ -78,7 +79,7 @@ def path_errors(sandbox: Sandbox, path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ToolCallError(f"{path} does not exist{_nearest(sandbox, path)}.") from error
+        raise ToolCallError(f"{path} does not exist{_nearest(sandbox, path)}") from error
     except IsADirectoryError as error:
         raise ToolCallError(f"{path} is a directory.") from error
     except NotADirectoryError as error:
@@ -92,11 +93,11 @@ def path_errors(sandbox: Sandbox, path: str) -> Iterator[None]:
 
 
 def _nearest(sandbox: Sandbox, path: str) -> str:
-    """`; did you mean X?` from the names beside a path, where there is a near one."""
+    """The end of the sentence, with `did you mean X?` where a name beside the path is near."""
     folder, name = posixpath.split(path.rstrip("/"))
     try:
         names = sandbox.list(folder or ("/" if path.startswith("/") else "."))[:_SIBLINGS]
     except OSError:
-        return ""
+        return "."
     near = difflib.get_close_matches(name[:80], [name.rstrip("/") for name in names], n=1)
-    return f"; did you mean {posixpath.join(folder, near[0])}?" if near else ""
+    return f"; did you mean {posixpath.join(folder, near[0])}?" if near else "."

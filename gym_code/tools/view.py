@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from gym_code.errors import ToolCallError
 from gym_code.tools.spec import Tool, ToolContext
@@ -14,11 +15,11 @@ from gym_code.tools.text import (
     undecodable_note,
     with_note,
 )
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gym_code.types import JSON
     from collections.abc import Mapping
+
+    from gym_code.types import JSON
 
 
 def _view(context: ToolContext, arguments: Mapping[str, JSON]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
 from gym_code.tools.spec import Tool, ToolContext
 from gym_code.tools.text import path_errors
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gym_code.types import JSON
     from collections.abc import Mapping
+
+    from gym_code.types import JSON
 
 
 def _write(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
