@@ -9,9 +9,12 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @functools.cache
