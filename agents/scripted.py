@@ -181,16 +181,15 @@ def smallest_edit(before: str, after: str) -> tuple[str, str] | None:
     >>> smallest_edit("a\\nb\\nc\\n", "a\\nx\\nc\\n")
     ('b\\n', 'x\\n')
     """
-    old, new = before.split("\n"), after.split("\n")
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     shortest = min(len(old), len(new))
     head = next((i for i in range(shortest) if old[i] != new[i]), shortest)
     tail = next((i for i in range(shortest - head) if old[-1 - i] != new[-1 - i]), shortest - head)
     while head or tail:
-        first, last = sum(len(line) + 1 for line in old[:head]), len("\n".join(old[len(old) - tail :]))
-        ending = len(before) - last if tail else len(before)
-        piece = before[first:ending]
-        if piece and before.find(piece) == first and before.find(piece, first + 1) == -1:
-            return piece, after[first : len(after) - (len(before) - ending)]
+        first, last = len("".join(old[:head])), len("".join(old[len(old) - tail :]))
+        piece = before[first : len(before) - last]
+        if piece and before.find(piece) == first == before.rfind(piece):
+            return piece, after[first : len(after) - last]
         head, tail = max(head - 1, 0), max(tail - 1, 0)
     return None
 
