@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from gym_code.errors import ToolCallError
+from gym_code.errors import ConfigError, ToolCallError
 from gym_code.tools.bash import BASH
 from gym_code.tools.edit import EDIT
 from gym_code.tools.search import SEARCH
@@ -33,12 +33,12 @@ TOOLS: Mapping[str, Tool] = MappingProxyType({tool.name: tool for tool in _ORDER
 
 
 def choose_tools(names: Iterable[str] | None) -> Mapping[str, Tool]:
-    """Some of the tools by name (None: all) in the usual order; raises `ToolCallError` for an unknown one."""
+    """Some of the tools by name (None: all) in the usual order; raises `ConfigError` for an unknown one."""
     if names is None:
         return TOOLS
     wanted = set(names)
     if unknown := sorted(wanted - set(TOOLS)):
-        raise ToolCallError(f"unknown tools {', '.join(unknown)}; the tools are: {', '.join(TOOLS)}.")
+        raise ConfigError("unknown tool", where="tools", expected=", ".join(TOOLS), found=", ".join(unknown))
     return MappingProxyType({name: tool for name, tool in TOOLS.items() if name in wanted})
 
 

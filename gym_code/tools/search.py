@@ -72,7 +72,9 @@ def _ask(context: ToolContext, **request: JSON) -> list[Any]:
     """What the searcher finds in the box; raises `ToolCallError` where it found nothing to search."""
     command = ["python3", "-I", "-S", "-c", _program()]
     stdin = json.dumps(request).encode()
-    result = context.sandbox.exec(command, stdin=stdin, output_bytes=4 * 1024**2)
+    result = context.sandbox.exec(
+        command, stdin=stdin, output_bytes=4 * 1024**2, timeout=context.task.limits.exec_seconds
+    )
     if result.cause is Cause.TIMED_OUT:
         raise ToolCallError("the search took too long; narrow the path or simplify the pattern.")
     try:
@@ -91,8 +93,8 @@ def _ask(context: ToolContext, **request: JSON) -> list[Any]:
 
 SEARCH = Tool(
     name="search",
-    description="Search the files. kind text: lines that match a Python regular expression; kind symbol: functions, "
-    "classes and constants of Python files whose dotted name contains the pattern (or matches it, with * or ?).",
+    description="Search the files. kind text: lines that match a Python regular expression; kind symbol: "
+    "definitions in Python files whose dotted name contains the pattern, or matches it as a glob with *.",
     parameters={
         "type": "object",
         "properties": {

@@ -73,7 +73,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read().decode())
     search: Callable[[str, str, int], object] = _text if request["kind"] == "text" else _python_files
     if not os.path.lexists(request["path"]):
-        answer = {"error": "missing"}
+        answer: dict[str, object] = {"error": "missing"}
     else:
         try:
             answer = {"found": search(request["pattern"], request["path"], request["most"])}
