@@ -1,7 +1,7 @@
 r"""`RepoFix-v0` and `RepoBuild-v0`: an episode as a `gymnasium.Env`.
 
     action        {"name": "view", "arguments": "{\"path\": \"README.md\"}"}      arguments are JSON text
-    observation   {"content": what the call showed, "instruction": the task, "is_error": 0 or 1, "turns_left": n}
+    observation   {"content": what it showed, "instruction": the task, "is_error": 0 | 1, "turns_left": n}
     reward        0.0 until the episode ends, then the grader's value
     terminated    the agent submitted
     truncated     a limit was reached, or the sandbox failed: `info["truncated_reason"]` says which
@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces
 
 from gym_code.episode import Episode
-from gym_code.errors import ConfigError, InputError, TaskError
+from gym_code.errors import ConfigError, InputError, SandboxClosed, TaskError
 from gym_code.spaces import ToolCallSpace, UnicodeText
 from gym_code.task import Suite, load_suite
 from gym_code.tools import choose_tools, parse_call
@@ -76,6 +76,7 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
         self.episode: Episode | None = None
         """The episode in progress or just ended."""
         self._transcript: list[str] = []
+        self._closed = False
         self.action_space = ToolCallSpace(self.tools)
         self.observation_space = spaces.Dict(
             {
@@ -102,6 +103,9 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
         if self.episode is not None:
             self.episode.close()
         self.episode = Episode(self.suite, task_id, self.backend, self._limits, tools=self.tools)
+        if self._closed:  # by another thread, while the box was opened
+            self.episode.close()
+            raise SandboxClosed("the env was closed")
         task = self.episode.task
         self._transcript = [f"# {task.id}", task.instruction.rstrip()]
         info = {
@@ -119,18 +123,10 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         if episode.stop is not None:
             raise gymnasium.error.ResetNeeded(f"the episode is over ({episode.stop.value}); call reset()")
-        name, arguments = (
-            (action.get(key) for key in ("name", "arguments")) if isinstance(action, Mapping) else (0, 0)
-        )
-        if isinstance(name, str) and isinstance(arguments, str):
-            [result] = episode.act([parse_call(str(episode.turns + 1), name, arguments)])
-        else:
-            [result] = episode.act('an action must be {"name": text, "arguments": JSON text}.')
-        self._transcript += [f"$ {name} {arguments}", result.content.rstrip("\n")]
+        result = self._act(episode, action)
         reward, info = self._outcome(episode)
-        stop = episode.stop
-        terminated = stop is Stop.SUBMITTED
-        truncated = stop is not None and not terminated
+        stop = info["stop"]
+        terminated, truncated = stop is Stop.SUBMITTED, stop not in (None, Stop.SUBMITTED)
         return self._observation(episode, result), reward, terminated, truncated, info
 
     def render(self) -> str | None:
@@ -139,10 +135,21 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
 
     def close(self) -> None:
         """Give back the box, and the backend where the env opened it. Idempotent; cancels a running step."""
+        self._closed = True
         if self.episode is not None:
             self.episode.close()
         if self._owned is not None:
             self._owned.close()
+
+    def _act(self, episode: Episode, action: object) -> ToolResult:
+        fields = action if isinstance(action, Mapping) else {}
+        name, arguments = fields.get("name"), fields.get("arguments")
+        if isinstance(name, str) and isinstance(arguments, str):
+            [result] = episode.act([parse_call(str(episode.turns + 1), name, arguments)])
+        else:
+            [result] = episode.act('an action must be {"name": text, "arguments": JSON text}.')
+        self._transcript += [f"$ {name} {arguments}", result.content.rstrip("\n")]
+        return result
 
     def _draw(self) -> str:
         """A task of the env's kind, drawn without loading more of the suite than needed."""
