@@ -29,12 +29,14 @@ class ContextFullError(PolicyError):
 class Decision:
     """What a policy says in one turn.
 
-    No calls: the policy is reminded that only `submit` ends the episode well; with no text either it gave up.
+    Without calls the policy is told `problem`, or that it must call a tool; without words either it gave up.
     `completion` and `prompt_token_ids` are for policies whose tokens are trained on; others leave them out.
     """
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
+    problem: str = ""
+    """Why the words hold no call, where the policy reads calls out of text and found a broken one."""
     prompt_token_ids: tuple[int, ...] = ()
     completion: Completion | None = None
     tokens: int = 0
