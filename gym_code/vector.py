@@ -100,7 +100,7 @@ class AsCompletedVectorEnv(VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset all envs side by side (an int seeds env i with seed + i), or those in the `reset_mask` option."""
+        """Reset all envs side by side (an int seeds env i with seed + i), or those of the `reset_mask`."""
         options = dict(options or {})
         mask = options.pop("reset_mask", np.ones(self.num_envs, dtype=np.bool_))
         if seed is None or isinstance(seed, int):

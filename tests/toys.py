@@ -43,8 +43,8 @@ ADD = Toy(
     start={
         "README.md": "# calc \U0001f9ee\n\nAdds – and subtracts.\n",
         "calc.py": "def add(a, b):\n    return a - b\n\n\ndef sub(a, b):\n    return a - b\n",
-        "tests/test_calc.py": "from calc import add, sub\n\n\ndef test_sub():\n    assert sub(5, 3) == 2\n\n\n"
-        "def test_add_zero():\n    assert add(4, 0) == 4\n",
+        "tests/test_calc.py": "from calc import add, sub\n\n\ndef test_sub():\n"
+        "    assert sub(5, 3) == 2\n\n\ndef test_add_zero():\n    assert add(4, 0) == 4\n",
     },
     gold={"calc.py": "def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return a - b\n"},
     hidden={"tests/test_hidden.py": "from calc import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n"},
@@ -58,12 +58,13 @@ WORD = Toy(
     instruction="`shout` must end in “!”, also for “größe” and “\U0001f40d”.",
     start={
         "word.py": 'MARK = "!"\n\n\ndef shout(text):\n    return text.upper()\n',
-        "tests/test_word.py": 'from word import shout\n\n\ndef test_upper():\n    assert shout("ä")[0] == "Ä"\n',
+        "tests/test_word.py": "from word import shout\n\n\ndef test_upper():\n"
+        '    assert shout("ä")[0] == "Ä"\n',
     },
     gold={"word.py": 'MARK = "!"\n\n\ndef shout(text):\n    return text.upper() + MARK\n'},
     hidden={
-        "tests/test_hidden.py": 'from word import shout\n\n\ndef test_mark():\n    assert shout("größe\U0001f40d") == '
-        '"GRÖSSE\U0001f40d!"\n'
+        "tests/test_hidden.py": "from word import shout\n\n\ndef test_mark():\n"
+        '    assert shout("größe\U0001f40d") == "GRÖSSE\U0001f40d!"\n'
     },
     fail_to_pass=("tests/test_hidden.py::test_mark",),
     pass_to_pass=("tests/test_word.py::test_upper",),
