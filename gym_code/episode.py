@@ -89,10 +89,10 @@ class Episode:
                 "the episode is over", where=self.task.id, expected="no turn", found=self.stop.value
             )
         self.turns += 1
-        if isinstance(calls, str):
-            results = [error_result("", calls)]
-        elif not calls:
+        if not calls:
             results = [error_result("", NO_CALL)]
+        elif isinstance(calls, str):
+            results = [error_result("", calls)]
         else:
             results = [self._run(call) for call in calls]
         if self.stop is None and self.turns >= self.limits.turns:
