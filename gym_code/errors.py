@@ -4,6 +4,7 @@
     ├── InputError                  what the caller gave is wrong (exit status 2)
     │   ├── TaskError               a task directory, suite or reference
     │   ├── RecordError             a trajectory file or line
+    │   ├── PatchError              a diff that cannot be read or does not apply
     │   └── ConfigError             a configuration file or option
     ├── ToolCallError               a malformed tool call; shown to the agent, never raised out of an env
     └── SandboxError                the sandbox itself failed: a fault of ours, never of the agent (law 3)
@@ -44,6 +45,10 @@ class TaskError(InputError):
 
 class RecordError(InputError):
     """A trajectory file holds something that is no valid record."""
+
+
+class PatchError(InputError):
+    """A diff cannot be read, is unsafe or does not apply."""
 
 
 class ConfigError(InputError):

@@ -1,0 +1,165 @@
+"""What the grader starts in a box: stage files, fork, let a runner run tests, report on the private channel.
+
+Standard library only, Python 3.8 or later, few imports: start-up is most of what a grading costs. Standard
+input holds a 32-byte key and a marshalled plan (it comes from the grader, so it may be trusted):
+
+    workdir   bytes           where the tree lies
+    deletes   [bytes]         paths to remove, relative to workdir
+    writes    [(path, content, executable, link or None)]
+    source    str             the runner: defines `prepare(plan)` and `run(state, indices, report)`
+    ids       [str]           test ids; everything is reported by index into this list
+    modules   {id: (name, path)}   where unittest ids lie, as far as the grader knows
+    paths     [str]           put in front of sys.path for the tests
+    env       {str: str}      environment variables restored for the tests
+    plugins   [str]           pytest plugins the task asks for
+    rerun     bool            run a failed test once more, alone, in a process of its own
+    messages  int             most characters of a failure's message; 0: none
+    canary    bool            also run a test that must fail
+
+A frame is `MAC SPACE payload LF`. Payloads: `T attempt index outcome message-in-hex`, `C outcome` (canary),
+`F message-in-hex` (this program failed), `E wait-status` (all done). This process never imports or runs
+anything of the tree; only its forked children do, and they end by `_exit`, so that nothing registered for
+later can run.
+"""
+
+from __future__ import annotations
+
+import sys
+
+sys.path = [entry for entry in sys.path if entry.startswith((sys.prefix, sys.base_prefix))]
+sys.dont_write_bytecode = True
+
+import marshal  # noqa: E402
+import mmap  # noqa: E402
+import os  # noqa: E402
+
+try:
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+MAX_MESSAGE = 1400
+"""Bytes of a message: as hex it fits a frame of 4096 bytes, which a pipe takes whole."""
+
+
+class Channel:
+    """Writes frames that only a holder of the key can make."""
+
+    def __init__(self, descriptor: int, key: bytes) -> None:
+        os.set_inheritable(descriptor, False)
+
+        def emit(payload: bytes) -> None:
+            mac = blake2b(payload, key=key, digest_size=16).hexdigest()
+            os.write(descriptor, mac.encode() + b" " + payload + b"\n")
+
+        self.emit: Callable[[bytes], None] = emit
+
+
+class Report:
+    """What a runner calls: `outcome(index, name, message)` for a test and `canary(name)`."""
+
+    def __init__(self, channel: Channel, attempt: int, passed: mmap.mmap, plan: dict[str, Any]) -> None:
+        self._channel, self._attempt, self._passed = channel, attempt, passed
+        self._limit = plan["messages"]
+        self.canary_wanted: bool = plan["canary"] and attempt == 1
+
+    def outcome(self, index: int, name: str, message: str = "") -> None:
+        """Report how the test with this index ended."""
+        self._passed[index] = name == "passed"
+        values = self._attempt, index, name.encode(), to_hex(message[: self._limit])
+        self._channel.emit(b"T %d %d %s %s" % values)
+
+    def canary(self, name: str) -> None:
+        """Report how the test that must fail ended."""
+        self._channel.emit(b"C " + name.encode())
+
+
+def to_hex(message: str) -> bytes:
+    """A message as one word."""
+    return message[:MAX_MESSAGE].encode("utf-8", "backslashreplace")[:MAX_MESSAGE].hex().encode() or b"-"
+
+
+def stage(plan: dict[str, Any]) -> None:
+    """Bring the tree to its state; nothing is written through a link."""
+    os.chdir(plan["workdir"])
+    for path in plan["deletes"]:
+        remove(path)
+        parent = os.path.dirname(path)
+        while parent:
+            try:
+                os.rmdir(parent)
+            except OSError:
+                break
+            parent = os.path.dirname(parent)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    for path, content, executable, link in plan["writes"]:
+        parent = os.path.dirname(path)
+        if parent:
+            os.makedirs(parent, exist_ok=True)
+        remove(path)
+        if link is not None:
+            os.symlink(link, path)
+            continue
+        with open(os.open(path, flags, 0o755 if executable else 0o644), "wb") as file:
+            file.write(content)
+
+
+def remove(path: bytes) -> None:
+    """Unlink what may not be there."""
+    try:  # noqa: SIM105 (contextlib costs an import)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def in_child(
+    runner: dict[str, Any], state: object, plan: dict[str, Any], indices: Sequence[int], report: Report
+) -> int:
+    """Run tests in a forked process; its wait status."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1]
+    status = 1
+    try:
+        sys.path[:0] = plan["paths"]
+        os.environ.update(plan["env"])
+        runner["run"](state, indices, report)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def main() -> None:
+    """Read, stage, run, report."""
+    data = sys.stdin.buffer.read()
+    channel = Channel(int(os.environ.pop("GYM_CODE_CHANNEL")), data[:32])
+    try:
+        plan = marshal.loads(data[32:])
+        stage(plan)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        runner: dict[str, Any] = {"__name__": "runner"}
+        exec(compile(plan["source"], "<runner>", "exec"), runner)
+        state = runner["prepare"](plan)
+    except Exception as error:  # The boundary: what fails before the tests is a frame, not a lost process.
+        channel.emit(b"F " + to_hex(f"{type(error).__name__}: {error}"))
+        return
+    passed = mmap.mmap(-1, len(plan["ids"]) + 1)
+    everything = range(len(plan["ids"]))
+    status = in_child(runner, state, plan, everything, Report(channel, 1, passed, plan))
+    for index in everything if plan["rerun"] else ():
+        if not passed[index]:
+            in_child(runner, state, plan, [index], Report(channel, 2, passed, plan))
+            if not passed[index]:
+                break
+    channel.emit(b"E %d" % status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Runs `unittest` tests by id, `package.module.Class.test_name`; executed by `main.py` inside a box.
+
+The test modules are read and compiled before any code of the tree runs, and are made from that code:
+neither a file beside them nor an entry in `sys.modules` can stand in for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import os
+import sys
+import types
+import unittest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    Tests = list[tuple[int, str]]
+    State = tuple[list[tuple[str, str, Any, Tests]], str]
+
+
+class Canary(unittest.TestCase):
+    """Each test must fail; one that passes shows that assertions or bookkeeping were tampered with."""
+
+    def test_equal(self) -> None:
+        """Equality of unequal values."""
+        self.assertEqual(1, 2)
+
+    def test_true(self) -> None:
+        """Truth of False."""
+        self.assertTrue(False)
+
+    def test_raises(self) -> None:
+        """An exception that does not come."""
+        with self.assertRaises(ZeroDivisionError):
+            pass
+
+    def test_assert(self) -> None:
+        """A plain assertion."""
+        raise AssertionError
+
+
+class Result(unittest.TestResult):
+    """Says of each test how it ended, once, when it stops."""
+
+    def __init__(self, tell: Callable[[Any, str, Any], None]) -> None:
+        super().__init__()
+        self._tell = tell
+        self._worst: tuple[str, Any] | None = None
+
+    def startTest(self, test: Any) -> None:
+        self._worst = None
+
+    def stopTest(self, test: Any) -> None:
+        if self._worst is not None:
+            self._tell(test, *self._worst)
+
+    def _note(self, name: str, error: Any = None) -> None:
+        if self._worst is None or self._worst[0] == "passed":
+            self._worst = (name, error)
+
+    def addSuccess(self, test: Any) -> None:
+        self._note("passed")
+
+    def addFailure(self, test: Any, err: Any) -> None:
+        self._note("failed", err)
+
+    def addError(self, test: Any, err: Any) -> None:
+        self._note("error", err)
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        self._note("skipped", reason)
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:
+        self._note("xfailed", err)
+
+    def addUnexpectedSuccess(self, test: Any) -> None:
+        self._note("xpassed")
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        if err is not None:
+            self._note("failed" if issubclass(err[0], test.failureException) else "error", err)
+
+
+def locate(test_id: str) -> tuple[str, str] | None:
+    """(module name, path) of a test id by looking for the file; None where there is none."""
+    parts = test_id.split(".")
+    for end in range(1, len(parts) - 1):
+        stem = os.path.join(*parts[:end])
+        if os.path.isfile(stem + ".py") and not os.path.isdir(stem):
+            return ".".join(parts[:end]), stem + ".py"
+    return None
+
+
+def prepare(plan: dict[str, Any]) -> State:
+    """Compile the test modules: [(module name, path, code or the error, [(index, class and method)])]."""
+    modules: dict[tuple[str, str], Tests] = {}
+    for index, test_id in enumerate(plan["ids"]):
+        found = plan["modules"].get(test_id) or locate(test_id)
+        if found is not None:
+            name, path = found
+            modules.setdefault((name, path), []).append((index, test_id[len(name) + 1 :]))
+    compiled: list[tuple[str, str, Any, Tests]] = []
+    for (name, path), tests in modules.items():
+        full = os.path.join(os.getcwd(), path)
+        try:
+            with open(full, "rb") as file:
+                code: Any = compile(file.read(), full, "exec", dont_inherit=True)
+        except (OSError, SyntaxError, ValueError) as error:
+            code = error
+        compiled.append((name, full, code, tests))
+    return compiled, os.getcwd()
+
+
+def load(name: str, path: str, code: Any) -> types.ModuleType:
+    """The module made from its compiled code."""
+    if isinstance(code, Exception):
+        raise code
+    package, _, last = name.rpartition(".")
+    parent = importlib.import_module(package) if package else None
+    module = types.ModuleType(name)
+    module.__file__ = path
+    module.__package__ = package
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, loader, origin=path)
+    module.__loader__ = loader
+    sys.modules[name] = module
+    if parent is not None:
+        setattr(parent, last, module)
+    exec(code, module.__dict__)
+    return module
+
+
+def case_of(module: types.ModuleType, qualname: str) -> unittest.TestCase | None:
+    """The one test a class and method name; None where it is missing."""
+    *path, method = qualname.split(".")
+    owner: Any = module
+    for part in path:
+        owner = getattr(owner, part, None)
+    if isinstance(owner, type) and issubclass(owner, unittest.TestCase) and hasattr(owner, method):
+        return owner(method)
+    return None
+
+
+def run(state: State, indices: Sequence[int], report: Any) -> None:
+    """Run the tests with these indices in one suite, so that class and module fixtures work."""
+    modules, workdir = state
+    wanted = set(indices)
+    cases: dict[int, tuple[int, unittest.TestCase]] = {}
+    suite = unittest.TestSuite()
+    suite._cleanup = False  # type: ignore[attr-defined]  # Keeps the cases alive: their identities are the keys below.
+    outcome = report.outcome
+    for name, path, code, tests in modules:
+        chosen = [(index, qualname) for index, qualname in tests if index in wanted]
+        if not chosen:
+            continue
+        try:
+            module = load(name, path, code)
+        except BaseException as error:
+            for index, _ in chosen:
+                outcome(index, "error", describe((type(error), error, error.__traceback__), workdir))
+            continue
+        for index, qualname in chosen:
+            case = case_of(module, qualname)
+            if case is not None:
+                cases[id(case)] = (index, case)
+                suite.addTest(case)
+
+    def tell(test: Any, name: str, error: Any) -> None:
+        if id(test) in cases:
+            outcome(cases[id(test)][0], name, describe(error, workdir))
+
+    suite.run(Result(tell))
+    if report.canary_wanted:
+        report.canary(canary_outcome())
+
+
+def canary_outcome() -> str:
+    """`failed`, as it must be, only where each of the canary's tests failed."""
+    ends: list[str] = []
+    names = ("test_equal", "test_true", "test_raises", "test_assert")
+    suite = unittest.TestSuite(Canary(name) for name in names)
+    suite.run(Result(lambda _, name, __: ends.append(name)))
+    return "failed" if ends == ["failed"] * len(names) else "passed"
+
+
+def describe(error: Any, workdir: str) -> str:
+    """`path:line: Type: text` of an exception triple, or a reason as it is."""
+    if error is None or isinstance(error, str):
+        return error or ""
+    kind, value, trace = error
+    where = ""
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        if path.startswith(workdir + os.sep):
+            where = f"{path[len(workdir) + 1 :]}:{trace.tb_lineno}: "
+        trace = trace.tb_next
+    try:
+        text = str(value)
+    except Exception as failure:  # The boundary: `__str__` is the tree's code.
+        text = f"<no text: {type(failure).__name__}>"
+    name = str(kind.__name__)
+    return f"{where}{name}: {text}" if text else where + name
