@@ -45,7 +45,7 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
     `render` return the transcript so far. Raises `TaskError`, `ConfigError` or `SandboxUnavailable`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (as Gymnasium declares it)
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
         self,
@@ -183,12 +183,7 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
             "error": episode.error,
         }
         if reward.verdict is not None:
-            outcomes = {test: outcome.value for test, outcome in reward.verdict.report.outcomes.items()}
-            info |= {
-                "resolved": reward.verdict.resolved,
-                "flags": list(reward.verdict.flags),
-                "tests": outcomes,
-            }
+            info |= {"resolved": reward.verdict.resolved, "flags": list(reward.verdict.flags)}
         return reward.value or 0.0, info
 
     def _observation(self, episode: Episode, result: ToolResult) -> Observation:

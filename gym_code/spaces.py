@@ -61,20 +61,32 @@ class UnicodeText(spaces.Space[str]):
         return f"UnicodeText(sample_chars={self.sample_chars})"
 
 
-class ToolCallSpace(spaces.Dict):
+class ToolCallSpace(spaces.Space[dict[str, str]]):
     """A tool call as `{"name": text, "arguments": JSON text}`.
 
     Any two texts are in the space, because what a model says may be malformed and the env then explains;
     samples are valid calls of the given tools.
     """
 
-    def __init__(self, tools: Mapping[str, Tool] = TOOLS, seed: int | None = None) -> None:
-        self.tools = tools
-        super().__init__({"name": UnicodeText(), "arguments": UnicodeText()}, seed=seed)
+    def __init__(
+        self, tools: Mapping[str, Tool] = TOOLS, seed: int | np.random.Generator | None = None
+    ) -> None:
+        self.tools = dict(tools)  # spaces are copied, which a read-only mapping refuses
+        self._text = UnicodeText()
+        super().__init__(seed=seed)
 
-    def sample(
-        self, mask: dict[str, Any] | None = None, probability: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    @property
+    def is_np_flattenable(self) -> bool:
+        """Text without a bound has no fixed array form."""
+        return False
+
+    def seed(self, seed: int | None = None) -> Any:
+        """Seed the calls and the texts in them."""
+        seeded = super().seed(seed)
+        self._text.seed(int(self._np_random.integers(2**31)))
+        return seeded
+
+    def sample(self, mask: None = None, probability: None = None) -> dict[str, str]:
         """A random valid call; masks mean nothing here and must be None."""
         if mask is not None or probability is not None:
             raise ValueError("ToolCallSpace takes neither a mask nor probabilities")
@@ -88,8 +100,25 @@ class ToolCallSpace(spaces.Dict):
             arguments["end"] = arguments["start"] + arguments["end"]
         return {"name": tool.name, "arguments": json.dumps(arguments, ensure_ascii=False)}
 
+    def contains(self, x: Any) -> bool:
+        """Whether `x` has a name and arguments, both text, and nothing else."""
+        return (
+            isinstance(x, dict)
+            and set(x) == {"name", "arguments"}
+            and all(map(self._text.contains, x.values()))
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ToolCallSpace) and other.tools == self.tools
+
+    def __hash__(self) -> int:
+        return hash(("ToolCallSpace", *self.tools))
+
+    def __repr__(self) -> str:
+        return f"ToolCallSpace({', '.join(self.tools)})"
+
     def _value(self, key: str, schema: Mapping[str, Any]) -> Any:
-        text = self.spaces["arguments"].sample
+        text = self._text.sample
         if schema["type"] in ("integer", "number"):
             return int(self.np_random.integers(1, 20))
         if schema["type"] == "array":

@@ -93,7 +93,7 @@ class ToySuite:
         self,
         *toys: Toy,
         limits: Limits = LIMITS,
-        packages: tuple[str, ...] = (),
+        packages: tuple[str, ...] = ("pytest==9.2.0",),
     ) -> None:
         self._toys = {toy.id: toy for toy in toys or (ADD, WORD, NEW)}
         self._limits, self._packages = limits, packages

@@ -39,7 +39,7 @@ def _search(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
 
 def _lines(context: ToolContext, pattern: str, path: str) -> list[str]:
     found = _ask(context, kind="text", pattern=pattern, path=path, most=_MATCHES)
-    return [f"{name}:{number}: {one_line(line, _LINE_CHARS)}" for name, number, line in found]
+    return [f"{name}:{number}: {line.rstrip()}" for name, number, line in found]
 
 
 def _symbols(context: ToolContext, pattern: str, path: str) -> list[str]:

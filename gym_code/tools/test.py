@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gym_code.errors import ToolCallError
@@ -20,14 +19,13 @@ _SHOWN_FAILURES = 20
 
 def _test(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
     # Imported here so that reading a tool's schema does not load the graders.
-    from gym_code.grading import run_visible_tests
+    from gym_code.grading.visible import run_tests
 
-    task = context.task
-    if not task.visible_tests:
+    visible = context.task.visible_tests
+    if not visible:
         raise ToolCallError("this task has no visible tests; write your own and run them with bash.")
-    if "ids" in arguments:
-        task = replace(task, visible_tests=_chosen(task.visible_tests, arguments["ids"]))
-    report, messages = run_visible_tests(context.sandbox, task)
+    ids = _chosen(visible, arguments["ids"]) if "ids" in arguments else visible
+    report, messages = run_tests(context.sandbox, context.task, ids)
     return _summary(report, messages, context.task.limits.output_bytes)
 
 
@@ -49,6 +47,8 @@ def _chosen(visible: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
 def _summary(report: TestReport, messages: Mapping[str, str], budget: int) -> str:
     failed = [test for test, outcome in report.outcomes.items() if outcome is not Outcome.PASSED]
     lines = [f"{len(report.outcomes) - len(failed)} passed, {len(failed)} failed"]
+    if whole_run := messages.get(""):
+        lines.append(f"[{one_line(whole_run, _MESSAGE_CHARS)}]")
     for test in failed[:_SHOWN_FAILURES]:
         message = one_line(messages.get(test, ""), _MESSAGE_CHARS) or report.outcomes[test].value
         lines.append(f"FAILED {test}: {message}")
