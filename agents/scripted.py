@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import posixpath
 import random
 import shlex
 from typing import TYPE_CHECKING
@@ -150,7 +151,7 @@ def _steps(path: str, old: File | None, new: File | None) -> list[tuple[str, dic
     if new is None:
         return [_bash(f"rm -f -- {shlex.quote(path)}")]
     if new.link is not None:
-        return [_bash(f"ln -sfn -- {shlex.quote(new.link)} {shlex.quote(path)}")]
+        return [_bash(f"{_parent(path)}ln -sfn -- {shlex.quote(new.link)} {shlex.quote(path)}")]
     steps: list[tuple[str, dict[str, JSON]]] = []
     if old is not None and old.link is not None:
         steps.append(_bash(f"rm -f -- {shlex.quote(path)}"))
@@ -197,11 +198,16 @@ def smallest_edit(before: str, after: str) -> tuple[str, str] | None:
 def _binary_steps(path: str, content: bytes) -> list[tuple[str, dict[str, JSON]]]:
     """Bytes that no text holds, through base64 in pieces that a command line takes."""
     text, file = base64.b64encode(content).decode("ascii"), shlex.quote(path)
-    parent = f"mkdir -p -- $(dirname -- {file}) && " if "/" in path else ""
-    steps = [_bash(f"{parent}: > {file}")]
+    steps = [_bash(f"{_parent(path)}: > {file}")]
     for at in range(0, len(text), BASE64_CHARS):
         steps.append(_bash(f"printf %s {text[at : at + BASE64_CHARS]} | base64 -d >> {file}"))
     return steps
+
+
+def _parent(path: str) -> str:
+    """The beginning of a command that makes the directory a path lies in, where it lies in one."""
+    directory = posixpath.dirname(path)
+    return f"mkdir -p -- {shlex.quote(directory)} && " if directory else ""
 
 
 def _bash(command: str) -> tuple[str, dict[str, JSON]]:

@@ -1,0 +1,45 @@
+"""The command `gym-code`.
+
+Exit status: 0 done, or the answer is yes; 1 the answer is no; 2 bad usage or input, or nothing here can give
+an answer. With `--json` a command prints JSON on standard output and nothing else there.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from gym_code.cli import episodes, machine, tasks, training
+from gym_code.cli.terminal import report_error
+from gym_code.errors import GymCodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+app = typer.Typer(
+    name="gym-code",
+    help="A reinforcement-learning gym for coding agents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(machine.doctor)
+app.add_typer(tasks.app, name="tasks")
+app.command()(episodes.run)
+app.command()(episodes.grade)
+app.command()(episodes.replay)
+app.command()(machine.gc)
+app.command()(machine.bench)
+app.command(context_settings=training.PASS_ON)(training.train)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (default: of this process) and exit."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(arguments)
+    except GymCodeError as error:
+        report_error(error, as_json="--json" in arguments)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""`gym-code doctor`, `gc` and `bench`."""

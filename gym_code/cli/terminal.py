@@ -1,0 +1,58 @@
+"""What every command shares: options, output for people or for machines, one clear line for an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from gym_code.errors import GymCodeError
+    from gym_code.types import JSON, Reward
+
+NO = 1
+"""Exit status when the answer is no."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+SuiteRef = Annotated[
+    str, typer.Option("--suite", help="A shipped name, a directory, or procedural:seed=7,count=100.")
+]
+TaskId = Annotated[str, typer.Option("--task", help="The task's id.")]
+SandboxName = Annotated[str, typer.Option("--sandbox", help="auto, namespace, docker or memory.")]
+
+people = Console(highlight=False)
+"""Standard output, for people."""
+aside = Console(stderr=True, highlight=False)
+"""Standard error: progress, and what is wrong."""
+
+
+def print_json(value: JSON) -> None:
+    """One line of JSON on standard output."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def report_error(error: GymCodeError, *, as_json: bool) -> None:
+    """One line that says what is wrong: on standard error, and as JSON where that was asked for."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    if as_json:
+        print_json({"error": line, "kind": type(error).__name__})
+    sys.stderr.write(f"gym-code: {line}\n")
+
+
+def reward_json(reward: Reward | None) -> dict[str, JSON]:
+    """What a reward says, flat: reward (null for ungraded), resolved, valid, flags, parts, tests."""
+    verdict = reward.verdict if reward else None
+    return {
+        "reward": reward.value if reward else None,
+        "resolved": verdict.resolved if verdict else False,
+        "valid": verdict.valid if verdict else False,
+        "flags": list(verdict.flags) if verdict else [],
+        "parts": dict(reward.parts) if reward else {},
+        "tests": {test: outcome.value for test, outcome in verdict.report.outcomes.items()}
+        if verdict
+        else {},
+    }
