@@ -1,0 +1,311 @@
+"""The keeper: a small single-threaded process that owns the namespaces in which boxes are made.
+
+It drops to the sandbox uid, makes a user and a mount namespace, and then serves its owner over one SEQPACKET socket:
+`launch` starts a bubblewrap box, `activate` injects one overlay into it, `export` streams what an overlay holds, `merge`
+flattens layers, `destroy` and `drop` give back. What agents write lies on a size-limited tmpfs for each layer, mounted in the
+keeper's own namespace: the disk limit is the tmpfs's size, nothing is mounted on the host, and all of it vanishes
+with the keeper, which ends when its owner does. Requests and replies are JSON objects; descriptors travel beside them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from gym_code.sandbox import changes, mounts, seccomp
+
+PARTS = ("workspace", "tmp", "home")
+"""Directories of every layer: they become the box's workdir, /tmp and home."""
+MESSAGE_BYTES = 1 << 17
+
+
+class Keeper:
+    """State: running boxes, mounted layers, and the scratch space."""
+
+    def __init__(self, channel: socket.socket, uid: int, home: str, scratch: str) -> None:
+        self.channel = channel
+        self.home = home
+        self.scratch = scratch
+        self.boxes: dict[int, Box] = {}
+        self.count = 0
+        self.filter = seccomp.assemble() if seccomp.supported() else b""
+        enter_namespaces(uid)
+        self.clean = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        mounts.unshare(mounts.CLONE_NEWNS)
+        mounts.mount("tmpfs", scratch, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "size=16m,mode=700")
+        os.chdir(scratch)
+        os.mkdir("merged")
+        self.storage = self.probe()
+
+    def probe(self) -> str:
+        """Try one overlay on a tmpfs; the problem in words where it does not work, else nothing."""
+        try:
+            layer = self.new_layer(1 << 20)
+            base = self.new_layer(1 << 20)
+            for part in PARTS:
+                os.mkdir(f"{base}/upper/{part}")
+            os.symlink(f"{base}/upper", "0")
+            self.overlay(layer, 1)
+            os.rmdir("merged/tmp")
+            os.mkdir("merged/tmp")  # needs an extended attribute to be opaque
+            mounts.umount("merged")
+            self.drop([layer, base])
+        except OSError as error:
+            return str(error)
+        finally:
+            if os.path.lexists("0"):
+                os.unlink("0")
+        return ""
+
+    def serve(self) -> None:
+        """Until the owner goes away."""
+        self.reply({"ready": True, "problem": self.storage})
+        while True:
+            data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 4)
+            if not data:
+                return
+            request = json.loads(data)
+            try:
+                self.dispatch(request, fds)
+            except OSError as error:
+                self.reply({"error": str(error), "errno": error.errno})
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def dispatch(self, request: dict[str, Any], fds: list[int]) -> None:
+        """Carry out one request and reply."""
+        op = request["op"]
+        if op == "launch":
+            self.launch(request["argv"])
+        elif op == "activate":
+            box = self.boxes[request["box"]]
+            self.reply({"layer": self.activate(box, request), "pid": box.pid})
+        elif op == "export":
+            self.export(request)
+        elif op == "merge":
+            self.reply({"layer": self.merge(request["layers"], request["bytes"])})
+        elif op == "destroy":
+            self.destroy(request["box"])
+            self.drop(request["layers"])
+            self.reply({})
+        elif op == "drop":
+            self.drop(request["layers"])
+            self.reply({})
+
+    def reply(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """Send one message."""
+        socket.send_fds(self.channel, [json.dumps(message).encode()], list(fds))
+
+    def launch(self, argv: list[str]) -> None:
+        """Start bubblewrap; `{SECCOMP}`, `{INFO}` and `{CONTROL}` in argv stand for descriptors."""
+        ours, theirs = socket.socketpair()
+        info_r, info_w = os.pipe2(os.O_CLOEXEC)
+        filter_r, filter_w = os.pipe2(os.O_CLOEXEC)
+        os.write(filter_w, self.filter)
+        os.close(filter_w)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                mounts.setns(self.clean, mounts.CLONE_NEWNS)
+                fds = {"{SECCOMP}": filter_r, "{INFO}": info_w, "{CONTROL}": theirs.fileno()}
+                for fd in fds.values():
+                    os.set_inheritable(fd, True)
+                words = [str(fds[word]) if word in fds else word for word in argv]
+                if not self.filter:
+                    at = words.index("--seccomp")
+                    del words[at : at + 2]
+                os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+                os.execv(words[0], words)
+            except OSError as error:
+                os.write(2, f"cannot start bubblewrap: {error}\n".encode())
+            finally:
+                os._exit(127)
+        os.close(info_w)
+        os.close(filter_r)
+        theirs.close()
+        self.count += 1
+        self.boxes[self.count] = Box(pid, info_r)
+        self.reply({"box": self.count}, (ours.fileno(),))
+        ours.close()
+
+    def new_layer(self, size: int) -> str:
+        """A tmpfs with `upper` and `work` on it; its name below the scratch space."""
+        self.count += 1
+        name = f"l{self.count}"
+        os.mkdir(name)
+        options = f"size={size},nr_inodes={max(4096, size >> 13)},mode=700"
+        mounts.mount("tmpfs", name, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
+        for part in ("upper", "work", "shm"):
+            os.mkdir(f"{name}/{part}")
+        os.chmod(f"{name}/upper", 0o755)
+        os.chmod(f"{name}/shm", 0o1777)
+        return name
+
+    def overlay(self, layer: str, depth: int) -> None:
+        """Mount it on `merged`; lowers are the links named 0, 1, ...: short, and the same in every box's mount table."""
+        lowers = ":".join(str(index) for index in range(depth))
+        data = f"lowerdir={lowers},upperdir=u/upper,workdir=u/work,userxattr,volatile"
+        os.symlink(layer, "u")
+        try:
+            mounts.mount("overlay", "merged", "overlay", mounts.MS_NOSUID | mounts.MS_NODEV, data)
+        finally:
+            os.unlink("u")
+
+    def activate(self, box: Box, request: dict[str, Any]) -> str:
+        """Give a box a new overlay over the layers and the base; instead of the one it has, if any."""
+        lowers = [f"{name}/upper" for name in request["layers"]] + [request["base"]]
+        layer = self.new_layer(request["bytes"])
+        trees: list[tuple[int, str]] = []
+        try:
+            for index, path in enumerate(lowers):
+                os.symlink(path, str(index))
+            self.overlay(layer, len(lowers))
+            try:
+                for part, target in zip(PARTS, request["targets"], strict=True):
+                    trees.append((mounts.open_tree(f"merged/{part}"), target))
+                trees.append((mounts.open_tree(f"{layer}/shm"), "/dev/shm"))
+            finally:
+                mounts.umount("merged")
+            self.inject(box, trees, detach=request["detach"])
+        except OSError:
+            self.drop([layer])
+            raise
+        finally:
+            for fd, _ in trees:
+                os.close(fd)
+            for index in range(len(lowers)):
+                if os.path.lexists(str(index)):
+                    os.unlink(str(index))
+        return layer
+
+    def inject(self, box: Box, trees: list[tuple[int, str]], *, detach: bool) -> None:
+        """Enter the box's namespaces in a child (there is no way back) and attach the mounts."""
+        view = os.open(f"/proc/{box.child()}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        owner = fcntl.ioctl(view, mounts.NS_GET_USERNS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                status = errno.EIO
+                try:
+                    mounts.setns(owner, mounts.CLONE_NEWUSER)
+                    mounts.setns(view, mounts.CLONE_NEWNS)
+                    if detach:
+                        for _, target in reversed(trees):
+                            mounts.umount(target)
+                    for fd, target in trees:
+                        mounts.move_mount(fd, target)
+                    status = 0
+                except OSError as error:
+                    os.write(2, f"cannot enter the box: {error}\n".encode())
+                    status = error.errno or errno.EIO
+                finally:
+                    os._exit(status)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        finally:
+            os.close(owner)
+            os.close(view)
+        if status:
+            raise OSError(status, f"injecting the overlay: {os.strerror(status)}")
+
+    def export(self, request: dict[str, Any]) -> None:
+        """Hand over a pipe on which a child writes the change set (see `changes.stream`)."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                uppers = [f"{name}/upper" for name in reversed(request["layers"])]
+                changes.stream(writer, uppers, request["base"], request["part"], content=request["content"])
+            except OSError as error:
+                os.write(2, f"cannot export: {error}\n".encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        self.reply({}, (reader,))
+        os.close(reader)
+
+    def merge(self, layers: list[str], size: int) -> str:
+        """One layer that says what several (top first) say together."""
+        target = self.new_layer(size)
+        try:
+            for name in reversed(layers):
+                changes.apply_layer(f"{name}/upper", f"{target}/upper")
+        except OSError:
+            self.drop([target])
+            raise
+        return target
+
+    def destroy(self, number: int) -> None:
+        """End a box: its process 1 dies, and with it everything inside."""
+        box = self.boxes.pop(number)
+        try:
+            os.kill(box.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.waitpid(box.pid, 0)
+        os.close(box.info)
+
+    def drop(self, layers: list[str]) -> None:
+        """Forget layers; their memory returns when the last box over them is gone."""
+        for name in layers:
+            mounts.umount(name)
+            os.rmdir(name)
+
+
+class Box:
+    """A running bubblewrap and the pipe on which it tells its child's pid."""
+
+    def __init__(self, pid: int, info: int) -> None:
+        self.pid, self.info, self.inner = pid, info, 0
+
+    def child(self) -> int:
+        """The pid of the box's process 1, as we see it. Raises OSError when bubblewrap failed."""
+        if not self.inner:
+            text = b""
+            while b"}" not in text:
+                if not select.select([self.info], [], [], 10.0)[0]:
+                    raise OSError(errno.ETIMEDOUT, "bubblewrap does not start")
+                part = os.read(self.info, 4096)
+                if not part:
+                    raise OSError(errno.ECHILD, "bubblewrap ended at once")
+                text += part
+            self.inner = int(json.loads(text)["child-pid"])
+        return self.inner
+
+
+def enter_namespaces(uid: int) -> None:
+    """Drop to the uid, then own user and mount namespaces in which it is root; nothing propagates to the host."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        mounts.set_dumpable()  # or the map below cannot be written
+    gid = os.getgid()
+    mounts.unshare(mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    mounts.mount("none", "/", "none", mounts.MS_REC | mounts.MS_PRIVATE)
+
+
+def main() -> None:
+    """`keeper FD UID HOME`; the reason of a failed start goes to the owner."""
+    fd, uid, home = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    channel = socket.socket(fileno=fd)
+    channel.set_inheritable(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the owner's to handle
+    os.setsid()
+    os.umask(0o022)
+    try:
+        keeper = Keeper(channel, uid, home, os.path.join(home, "mnt"))
+    except OSError as error:
+        channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
+        return
+    keeper.serve()

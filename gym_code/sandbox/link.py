@@ -1,0 +1,141 @@
+"""The owner's ends: one link to the keeper, one to the supervisor of each box."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from gym_code.errors import SandboxClosed, SandboxError, SandboxUnavailable
+from gym_code.sandbox.guest import Fields, pack, unpack
+from gym_code.sandbox.layout import Home
+
+START_SECONDS = 20.0
+"""How long a keeper or a supervisor may take to come up on a loaded machine."""
+FRAME_BYTES = 300 << 20
+"""No honest reply is larger (guest.READ_BYTES and its overhead)."""
+
+_BOOT = "import sys; sys.path.insert(0, {root!r}); from gym_code.sandbox import keeper; keeper.main()"
+
+
+class KeeperLink:
+    """A keeper process and the socket to it. Thread-safe."""
+
+    def __init__(self, home: Home) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = str(Path(__file__).resolve().parents[2])
+        command = [sys.executable, "-I", "-S", "-B", "-c", _BOOT.format(root=root)]
+        command += [str(theirs.fileno()), str(home.uid), str(home.root)]
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/"
+        )
+        theirs.close()
+        self._socket = ours
+        self._lock = threading.Lock()
+        ours.settimeout(START_SECONDS)
+        hello, _ = self._receive()
+        if hello["problem"]:
+            self.close()
+            raise SandboxUnavailable(
+                "this kernel mounts no overlay on a tmpfs in a user namespace (needs Linux 6.6 or later): "
+                + hello["problem"]
+            )
+
+    def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[dict[str, Any], list[int]]:
+        """One request and its reply. Raises `SandboxError` with the keeper's words."""
+        data = json.dumps({"op": op, **fields}).encode()
+        with self._lock:
+            try:
+                socket.send_fds(self._socket, [data], list(fds))
+            except OSError as error:
+                raise SandboxClosed(f"the keeper is gone: {error}") from error
+            return self._receive()
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        try:
+            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 17, 4)
+        except OSError as error:
+            raise SandboxError(f"the keeper does not answer: {error}") from error
+        if not data:
+            raise SandboxClosed("the keeper is gone")
+        reply = json.loads(data)
+        if "error" in reply:
+            for fd in fds:
+                os.close(fd)
+            raise SandboxError(f"keeper: {reply['error']}")
+        return reply, fds
+
+    def close(self) -> None:
+        """End the keeper; everything it made goes with it."""
+        with self._lock:
+            self._socket.close()
+        try:
+            self.process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class GuestLink:
+    """The socket to a box's supervisor. One request at a time."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._ready = False
+
+    def wait_ready(self) -> None:
+        """Until the supervisor has come up. Raises `SandboxError`."""
+        if not self._ready:
+            if self._receive(START_SECONDS) != [b"ready"]:
+                raise SandboxError("the supervisor greets with other words than expected")
+            self._ready = True
+
+    def request(self, fields: Fields, seconds: float = 60.0) -> Fields:
+        """One request and its reply (without `ok`); `err` becomes the OSError it names."""
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.sendall(pack(fields))
+        except OSError as error:
+            raise SandboxClosed(f"the supervisor is gone: {error}") from error
+        reply = self._receive(seconds)
+        if reply[0] == b"err":
+            number = int(reply[1])
+            raise OSError(number, reply[2].decode("utf-8", "replace"))
+        return reply[1:]
+
+    def _receive(self, seconds: float) -> Fields:
+        deadline = time.monotonic() + seconds
+        (size,) = struct.unpack(">I", self._exactly(4, deadline))
+        if size > FRAME_BYTES:
+            raise SandboxError(f"the supervisor announces {size} bytes")
+        try:
+            return unpack(self._exactly(size, deadline))
+        except ValueError as error:
+            raise SandboxError(f"the supervisor sends nonsense: {error}") from error
+
+    def _exactly(self, size: int, deadline: float) -> bytes:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            try:
+                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+                count = self._socket.recv_into(view)
+            except TimeoutError as error:
+                raise SandboxError("the supervisor does not answer in time") from error
+            except OSError as error:
+                raise SandboxClosed(f"the supervisor is gone: {error}") from error
+            if count == 0:
+                raise SandboxClosed("the supervisor is gone")
+            view = view[count:]
+        return bytes(data)
+
+    def close(self) -> None:
+        """Hang up: a supervisor that reads this ends, and its box with it."""
+        self._socket.close()

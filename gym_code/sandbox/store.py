@@ -1,0 +1,214 @@
+"""Start trees as immutable layers, one directory for each tree digest, shared by every box and every process.
+
+A layer holds `workspace` (the tree, with `.git`), `tmp` and `home`: the lower directory of an overlay. It is written
+beside its place and renamed into it, so that it is whole or absent. Whoever uses one holds a shared lock on its lock
+file; `prune` removes layers, oldest first, that nobody holds. The kernel gives the locks of a dead process back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gym_code.errors import InputError, SandboxError
+from gym_code.gitrepo import SECONDS
+from gym_code.sandbox.gitobjects import StartRepo, start_repo
+from gym_code.sandbox.layout import Home
+from gym_code.types import StartTree, tree_digest
+
+FORMAT = "1"
+"""Part of every layer's name: raise it when what is written changes."""
+KEPT_LAYERS = 4000
+"""Unused layers beyond this many are removed as new ones are made."""
+_STAMP = (SECONDS * 10**9, SECONDS * 10**9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A start tree on disk."""
+
+    digest: str
+    path: Path
+    base_commit: str
+
+    @property
+    def root(self) -> Path:
+        """The lower directory of the overlay."""
+        return self.path / "fs"
+
+    @property
+    def objects(self) -> Path:
+        """The git objects of the start commit."""
+        return self.root / "workspace" / ".git" / "objects"
+
+
+class Store:
+    """The layers of one state directory, as one process uses them. Thread-safe."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._lock = threading.Lock()
+        self._made = 0
+        self._held: dict[str, tuple[int, int]] = {}
+        """digest -> (descriptor of its lock file, users)"""
+
+    def acquire(self, start: StartTree) -> Layer:
+        """The layer of a tree, made if need be and held until `release`. Raises `InputError`, `SandboxError`."""
+        if len(start.digest) != 64 or not start.digest.isalnum():
+            raise InputError("bad start tree digest", expected="64 hex digits", found=start.digest)
+        path = self.home.layers / f"{FORMAT}-{start.digest}"
+        with self._lock:
+            descriptor, users = self._held.get(start.digest, (-1, 0))
+            if descriptor < 0:
+                descriptor = _hold(path)
+            self._held[start.digest] = (descriptor, users + 1)
+        try:
+            if not (path / "fs").is_dir():
+                self._make(start, path)
+            return Layer(digest=start.digest, path=path, base_commit=(path / "base_commit").read_text())
+        except BaseException:
+            self.release(start.digest)
+            raise
+
+    def release(self, digest: str) -> None:
+        """Give one use of a layer back."""
+        with self._lock:
+            descriptor, users = self._held[digest]
+            if users > 1:
+                self._held[digest] = (descriptor, users - 1)
+            else:
+                del self._held[digest]
+                os.close(descriptor)
+
+    def _make(self, start: StartTree, path: Path) -> None:
+        files = start.files()
+        found = tree_digest(files)
+        if found != start.digest:
+            raise InputError("start tree differs from its digest", expected=start.digest, found=found)
+        repo = start_repo(files)
+        part = path.with_name(f".part-{os.getpid()}-{threading.get_ident()}-{start.digest}")
+        try:
+            _write(part, repo, start, self.home.uid if os.geteuid() == 0 else -1)
+            part.rename(path)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            if not (path / "fs").is_dir():  # else another process was faster with the same bytes
+                raise SandboxError(f"cannot write the start layer {path}: {error}") from error
+        self._made += 1
+        if self._made % 256 == 0:
+            prune(self.home, keep=KEPT_LAYERS)
+
+
+def _hold(path: Path) -> int:
+    """A shared lock on a layer's lock file. The file may be removed between opening and locking: then again."""
+    lock = path.with_name(path.name + ".lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.utime(descriptor)
+        try:
+            if os.stat(lock).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+def _write(part: Path, repo: StartRepo, start: StartTree, owner: int) -> None:
+    """Write a layer. With plain calls: small trees are made by the hundred."""
+    root = os.fsencode(part / "fs")
+    work = root + b"/workspace/"
+    files: dict[bytes, tuple[bytes, int]] = {}
+    links: dict[bytes, bytes] = {}
+    for name, file in start.files().items():
+        path = os.fsencode(name)
+        if file.link is not None:
+            links[path] = os.fsencode(file.link)
+        else:
+            files[path] = (file.content, 0o755 if file.executable else 0o644)
+    for name, content in repo.files.items():
+        files[b".git/" + name.encode()] = (content, 0o444 if name.startswith("objects/") else 0o644)
+    folders = {b".git/refs/tags", b".git/objects/info", b".git/info"}
+    folders.update(path.rpartition(b"/")[0] for path in (*files, *links))
+    every: set[bytes] = set()
+    for folder in folders:
+        while folder:
+            every.add(folder)
+            folder = folder.rpartition(b"/")[0]
+    made = [
+        root,
+        root + b"/tmp",
+        root + b"/home",
+        root + b"/workspace",
+        *(work + name for name in sorted(every)),
+    ]
+    os.mkdir(part)
+    for path in made:
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+    os.chmod(root + b"/tmp", 0o1777)
+    for path, (content, mode) in files.items():
+        fd = os.open(work + path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fchmod(fd, mode)
+            if owner >= 0:
+                os.fchown(fd, owner, owner)
+            os.utime(fd, ns=_STAMP)
+        finally:
+            os.close(fd)
+    for path, target in links.items():
+        os.symlink(target, work + path)
+        if owner >= 0:
+            os.lchown(work + path, owner, owner)
+        os.utime(work + path, ns=_STAMP, follow_symlinks=False)
+    for path in reversed(made):
+        if owner >= 0:
+            os.chown(path, owner, owner)
+        os.utime(path, ns=_STAMP)
+    manifest = {os.fsdecode(path): [mode.decode(), oid.hex()] for path, (mode, oid) in repo.entries.items()}
+    (part / "manifest.json").write_text(json.dumps(manifest))
+    (part / "base_commit").write_text(repo.base_commit)
+
+
+def prune(home: Home, *, keep: int, older_than: float = 0.0, dry_run: bool = False) -> list[str]:
+    """Remove unused layers beyond the `keep` latest used, if unused for `older_than` seconds; their names."""
+    locks = sorted(home.layers.glob("*.lock"), key=_last_use)
+    removed = []
+    for lock in locks[: max(0, len(locks) - keep)]:
+        if time.time() - _last_use(lock) < older_than:
+            break
+        with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            removed.append(lock.name.removesuffix(".lock"))
+            if not dry_run:
+                _remove_layer(lock.with_name(removed[-1]))
+                lock.unlink(missing_ok=True)
+    return removed
+
+
+def _remove_layer(path: Path) -> None:
+    """Rename first: a half-removed layer must not look like a whole one."""
+    if path.is_dir():
+        gone = path.with_name(f".part-{os.getpid()}-gone-{path.name}")
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
