@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from gym_code.errors import InputError, SandboxError
+from gym_code.grading import grade
 from gym_code.sandbox.base import BoxSpec
 from gym_code.tools import choose_tools, error_result, run_tool
 from gym_code.types import Limits, Reward, Stop, ToolCall, ToolResult
@@ -57,7 +58,7 @@ class Episode:
         self.limits = self.task.limits
         self.stop: Stop | None = None
         self.error: str | None = None
-        """What failed, when `stop` is `Stop.FAULT`."""
+        """What failed of ours, when `stop` is `Stop.FAULT` or the patch could not be graded."""
         self.patch = b""
         """The agent's changes as a git patch; set by `finish`."""
         self.reward: Reward | None = None
@@ -121,7 +122,8 @@ class Episode:
             try:
                 self.reward = Reward(value=None) if self.stop is Stop.FAULT else self._grade()
             except SandboxError as error:
-                self._fault(error)
+                # The agent's episode ended as it did; only its grade is missing.
+                self.error = f"{type(error).__name__}: {error}"
                 self.reward = Reward(value=None)
             finally:
                 self._box.close()
@@ -165,7 +167,7 @@ class Episode:
         try:
             result = run_tool(call, self._box, task, self.tools)
         except SandboxError as error:
-            self._fault(error)
+            self.stop, self.error = Stop.FAULT, f"{type(error).__name__}: {error}"
             return error_result(call.id, "the sandbox failed; this is no fault of yours.")
         if call.name == "submit" and not result.is_error:
             self.stop = Stop.SUBMITTED
@@ -175,13 +177,7 @@ class Episode:
         limit = self.limits.episode_seconds
         return float("inf") if limit is None else limit - self.seconds
 
-    def _fault(self, error: SandboxError) -> None:
-        self.stop, self.error = Stop.FAULT, f"{type(error).__name__}: {error}"
-
     def _grade(self) -> Reward:
-        # Imported here: graders are loaded when the first episode ends, not when the first begins.
-        from gym_code.grading import grade
-
         self.patch = self._box.diff()
         self._box.close()  # before grading opens another, so that an episode holds one box at a time
         task_id = self.task.id
