@@ -62,7 +62,7 @@ def statement(
     count = "one hidden test" if hidden == 1 else f"{hidden} hidden tests"
     parts += [
         "## Done when",
-        f"- {count} of this behaviour, now failing, pass (directly or through code that uses it);",
+        f"- {count} of this behaviour, now failing, pass (they call it directly or through its users);\n"
         "- the tests that pass today still pass.",
     ]
     return "\n\n".join(parts).rstrip() + "\n"

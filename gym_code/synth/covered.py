@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gym_code.types import ExecResult, Outcome
+from gym_code.types import Cause, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gym_code.sandbox.base import Sandbox
     from gym_code.synth.layout import Layout
     from gym_code.synth.removal import Function
+    from gym_code.types import ExecResult
 
 PYTEST_ARGUMENTS = (
     *("-q", "-p", "no:cacheprovider", "-o", "addopts=", "--rootdir", ".", "--color=no"),
@@ -52,6 +53,7 @@ class SuiteRun:
     complete: bool
     """Whether the runner reached its end; a crash or a time-out leaves it False."""
     seconds: float
+    cause: Cause = Cause.EXITED
     covered: Mapping[str, Coverage] = field(default_factory=dict)
     console: str = ""
     """The end of what the run printed, for reasons only."""
@@ -86,7 +88,7 @@ def run_suite(
     }
     program = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
     result = box.exec(
-        ["python", "-c", program],
+        ["python3", "-c", program],
         timeout=timeout,
         env={
             "COVERAGE_CORE": "ctrace",
@@ -128,6 +130,7 @@ def read_run(result: ExecResult) -> SuiteRun:
         errors=errors,
         complete=complete and result.ok,
         seconds=result.seconds,
+        cause=result.cause,
         covered=covered,
         console=(result.stdout + result.stderr)[-2000:].decode("utf-8", "replace"),
     )

@@ -52,7 +52,7 @@ def in_tree(start: Mapping[str, File], full: Mapping[str, File], removed: Iterab
 
 def in_environment(box: Sandbox, modules: Sequence[str]) -> str | None:
     """Which module of the repository could be imported from outside it; None when none. Runs in the box."""
-    result = box.exec(["python", "-c", _LOCATE, *modules], timeout=60.0)
+    result = box.exec(["python3", "-c", _LOCATE, *modules], timeout=60.0)
     found = result.stdout.decode("utf-8", "replace").split("\n")[0]
     return f"the environment holds {found}" if found else None
 

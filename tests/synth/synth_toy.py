@@ -145,7 +145,7 @@ class PlainBox:
     ) -> ExecResult:
         with tempfile.TemporaryFile() as private:
             done = subprocess.run(
-                [sys.executable if command[0] == "python" else command[0], *command[1:]],
+                [sys.executable if command[0] == "python3" else command[0], *command[1:]],
                 cwd=self.folder,
                 env={**os.environ, "GYM_CODE_CHANNEL": str(private.fileno()), **(env or {})},
                 input=stdin,

@@ -65,7 +65,7 @@ def leak(extra, name="area"):
 def test_the_leak_scan_finds_copies_and_leftovers():
     assert leak({}) is None
     assert leak({"old/shapes.txt": File(content=SHAPES)}) == "old/shapes.txt shows the body of area"
-    doctest = b'    >>> if w < 0 or h < 0:\n    ...     raise ValueError("a side is negative")\n    >>> return w * h\n'
+    doctest = b'>>> if w < 0 or h < 0:\n...     raise ValueError("a side is negative")\n>>> return w * h\n'
     assert leak({"docs/how.rst": File(content=doctest)}) == "docs/how.rst shows the body of area"
     assert leak({"__pycache__/shapes.pyc": File(content=b"x")}) == (
         "__pycache__/shapes.pyc is a leftover of a build or a cache"

@@ -1,0 +1,174 @@
+"""The finished repository, measured once: its environment, its stable tests, what they cover."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gym_code.errors import InputError
+from gym_code.sandbox.base import BoxSpec
+from gym_code.synth import leaks, pins
+from gym_code.synth.covered import run_suite
+from gym_code.synth.hidden import TestIndex
+from gym_code.synth.layout import find_layout
+from gym_code.synth.removal import functions
+from gym_code.types import Environment, Limits, StartTree, tree_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gym_code.sandbox.base import Backend
+    from gym_code.synth.covered import SuiteRun
+    from gym_code.synth.layout import Layout
+    from gym_code.synth.removal import Function
+    from gym_code.synth.sources import Source
+    from gym_code.types import File
+
+WORKDIR = "/testbed"
+SUITE_SECONDS = 600.0
+"""A suite that runs longer than this is no source of tasks."""
+STABLE_RUNS = 2
+"""Runs besides the one under coverage in which a test must pass to be used."""
+MISSING_ROUNDS = 8
+"""How many missing requirements are looked for, one after the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the stages after this one share; nothing in it changes."""
+
+    source: Source
+    layout: Layout
+    environment: Environment
+    limits: Limits
+    index: TestIndex
+    stable: frozenset[str]
+    """Tests that passed in every run."""
+    candidates: tuple[Function, ...]
+    """Functions that stable tests cover, with something in them, that do not run at import; in file order."""
+    skipped: Mapping[str, int]
+    """Functions that are no candidates, by reason."""
+    suite_seconds: float
+
+    def box(self, files: Mapping[str, File] | None = None) -> BoxSpec:
+        """A box with the finished repository, or with other files in its place."""
+        return box_spec(self.source.files if files is None else files, self.environment, self.limits)
+
+
+def box_spec(files: Mapping[str, File], environment: Environment, limits: Limits) -> BoxSpec:
+    """A box that begins from these files."""
+    start = StartTree(digest=tree_digest(files), files=lambda: files)
+    return BoxSpec(start=start, environment=environment, limits=limits, workdir=WORKDIR)
+
+
+def measure(source: Source, backend: Backend) -> Baseline:
+    """Build the environment, run the suite `1 + STABLE_RUNS` times and find the candidates.
+
+    Raises `InputError` when the repository gives no tasks: no tests, requirements that cannot be had, no test
+    that passes every time, or an environment that holds the package itself.
+    """
+    layout = find_layout(source.files, where=source.origin)
+    found = tuple(f for path in layout.sources for f in functions(path, source.files[path].content))
+    environment, layout, covering = _covering_run(source, layout, found, backend)
+    limits = Limits(exec_seconds=max(60.0, 20 * covering.seconds), memory_bytes=2 * 1024**3)
+    with backend.open(box_spec(source.files, environment, limits)) as box:
+        away = leaks.in_environment(box, layout.modules)
+        if away:
+            raise InputError(
+                f"{away}: tasks from this package could be solved by copying", where=source.origin
+            )
+        runs = [run_suite(box, layout, timeout=limits.exec_seconds) for _ in range(STABLE_RUNS)]
+    stable = frozenset.intersection(covering.passed, *(run.passed for run in runs))
+    if not stable:
+        raise InputError(f"no test passes every time: {_reason(covering)}", where=source.origin)
+    candidates, skipped = _candidates(found, covering, stable)
+    return Baseline(
+        source=source,
+        layout=layout,
+        environment=environment,
+        limits=limits,
+        index=TestIndex(source.files, layout, covering),
+        stable=stable,
+        candidates=candidates,
+        skipped=skipped,
+        suite_seconds=sum(run.seconds for run in runs) / len(runs),
+    )
+
+
+def sample(candidates: tuple[Function, ...], seed: int) -> list[Function]:
+    """All candidates in the order the seed gives."""
+    ordered = sorted(candidates, key=lambda function: function.key)
+    random.Random(f"candidates {seed}").shuffle(ordered)
+    return ordered
+
+
+def _covering_run(
+    source: Source, layout: Layout, found: tuple[Function, ...], backend: Backend
+) -> tuple[Environment, Layout, SuiteRun]:
+    """The suite under coverage, with requirements added until no more are found missing."""
+    requirements = [*source.requires, *(["pytest"] if layout.runner == "pytest" else [])]
+    tried: set[str] = set()
+    while True:
+        run = _run_once(source, layout, found, [*requirements, "coverage"], backend)
+        module = pins.missing_module([*run.errors.values(), run.console])
+        project = pins.project_of(module, source.files) if module and module not in layout.modules else None
+        if project is None or project in tried or len(tried) >= MISSING_ROUNDS:
+            break
+        tried.add(project)
+        requirements.append(project)
+    broken = {path.split("::")[0] for path in run.errors}
+    kept = tuple(path for path in layout.tests if path not in broken)
+    if not kept or not run.complete:
+        raise InputError(f"the tests do not run: {_reason(run)}", where=source.origin)
+    packages = pins.pin(requirements, where=source.origin)
+    own = leaks.among_packages(source.name, packages)
+    if own:
+        raise InputError(f"the test environment needs {own}, the package itself", where=source.origin)
+    return _environment(layout, packages), replace(layout, tests=kept), run
+
+
+def _run_once(
+    source: Source, layout: Layout, found: tuple[Function, ...], requirements: list[str], backend: Backend
+) -> SuiteRun:
+    environment = _environment(layout, pins.pin(requirements, where=source.origin))
+    limits = Limits(exec_seconds=SUITE_SECONDS)
+    with backend.open(box_spec(source.files, environment, limits)) as box:
+        return run_suite(box, layout, timeout=SUITE_SECONDS, functions=found)
+
+
+def _environment(layout: Layout, packages: tuple[str, ...]) -> Environment:
+    # Entries of PYTHONPATH are relative to the work directory, for the grader and for the agent's shell.
+    path = layout.root or "."
+    return Environment(
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        packages=packages,
+        env={"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+    )
+
+
+def _candidates(
+    found: tuple[Function, ...], run: SuiteRun, stable: frozenset[str]
+) -> tuple[tuple[Function, ...], dict[str, int]]:
+    kept: list[Function] = []
+    skipped: dict[str, int] = {}
+    for function in found:
+        covered = run.covered.get(function.key)
+        if function.trivial:
+            reason = "nothing in it"
+        elif covered is None or not stable.intersection(covered.tests):
+            reason = "not covered by a stable test"
+        elif covered.at_import:
+            reason = "runs at import"
+        else:
+            kept.append(function)
+            continue
+        skipped[reason] = skipped.get(reason, 0) + 1
+    return tuple(kept), skipped
+
+
+def _reason(run: SuiteRun) -> str:
+    texts = [*run.errors.values(), run.console]
+    lines = [line for text in texts for line in text.strip().splitlines()]
+    return lines[-1][:300] if lines else "the runner said nothing"
