@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from gym_code.cli.terminal import Json, people, print_json
+from gym_code.cli.terminal import NO, Json, SandboxName, aside, people, print_json
+from gym_code.errors import GymCodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from gym_code import task
+    from gym_code.sandbox.base import Backend
     from gym_code.types import JSON, Answer, Task
 
 app = typer.Typer(help="Suites of tasks: look at them, check them, make them.", no_args_is_help=True)
@@ -73,6 +82,86 @@ def show(
             people.print(f"\n{name}:\n{text}", markup=False, soft_wrap=True)
 
 
+@app.command()
+def check(
+    suite: Suite,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Gradings of each kind for every task.")] = 3,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many tasks.")] = None,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Tasks checked side by side.")] = 2,
+    sandbox: SandboxName = "auto",
+    as_json: Json = False,
+) -> None:
+    """Grade gold and no-op on every task: always 1.0 and 0.0. Status 1 when a task is not sound."""
+    from gym_code.sandbox import open_backend
+    from gym_code.task import load_suite
+
+    loaded = load_suite(suite)
+    ids = list(loaded.ids())[:limit]
+    backend = open_backend(sandbox)
+    try:
+        with _progress() as progress:
+            bar = progress.add_task(f"checking {loaded.name}", total=len(ids))
+            found = []
+            for row in _check_all(loaded, ids, backend, runs, jobs):
+                found.append(row)
+                progress.advance(bar)
+    finally:
+        backend.close()
+    sound = sum(row["ok"] for row in found)
+    if as_json:
+        print_json({"suite": suite, "runs": runs, "tasks": len(found), "sound": sound, "results": found})
+    else:
+        _show_checks(found)
+        people.print(f"{sound} of {len(found)} tasks are sound, {runs} runs each", markup=False)
+    if sound < len(found):
+        raise typer.Exit(NO)
+
+
+@app.command()
+def make(
+    source: Annotated[str, typer.Argument(help="pypi:NAME==VERSION, a git repository, a directory.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Suite directory; default tasks/NAME.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Most tasks to accept.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Order in which candidates are tried.")] = 0,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Candidates tried side by side.")] = 2,
+    sandbox: SandboxName = "auto",
+    as_json: Json = False,
+) -> None:
+    """Make validated tasks from a repository. Status 1 when none was accepted."""
+    from gym_code.sandbox import open_backend
+    from gym_code.synth.make import Progress as Step
+    from gym_code.synth.make import make_suite
+
+    target = out or default_target(source)
+    backend = open_backend(sandbox)
+    try:
+        with _progress() as progress:
+            bar = progress.add_task(f"making tasks from {source}", total=None)
+
+            def tell(step: Step) -> None:
+                progress.update(bar, completed=step.done, total=step.total)
+                progress.console.print(f"{step.accepted} accepted  {step.last}", markup=False, soft_wrap=True)
+
+            report = make_suite(
+                source, target, backend=backend, workers=jobs, limit=limit, seed=seed, progress=tell
+            )
+    finally:
+        backend.close()
+    if as_json:
+        print_json(report.to_json())
+    else:
+        people.print(
+            f"{report.accepted} of {report.selected} tried candidates became tasks in {target} "
+            f"({report.candidates} candidates, {report.seconds} s, {report.disk_bytes} bytes)",
+            markup=False,
+            soft_wrap=True,
+        )
+        for reason, count in report.losses.items():
+            people.print(f"  lost {count:>4}  {reason}", markup=False, soft_wrap=True)
+    if report.accepted == 0:
+        raise typer.Exit(NO)
+
+
 def task_json(task: Task) -> dict[str, JSON]:
     """Every public field of a task."""
     return asdict(task)
@@ -106,3 +195,45 @@ def _short(value: JSON) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={inner}" for key, inner in value.items() if inner not in (None, (), {}))
     return str(value)
+
+
+def default_target(source: str) -> Path:
+    """Where the tasks of a source go: `tasks/` and the source's bare name.
+
+    >>> default_target("pypi:toolz==1.0.0")
+    PosixPath('tasks/toolz')
+    """
+    name = source.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("==")[0].removesuffix(".git")
+    return Path("tasks") / (name or "made")
+
+
+def _check_all(
+    suite: task.Suite, ids: Sequence[str], backend: Backend, runs: int, jobs: int
+) -> Iterator[dict[str, JSON]]:
+    """One row a task, in order; a task whose check fails with an error of ours is a row that says so."""
+    from gym_code.grading import check_task
+
+    def one(task_id: str) -> dict[str, JSON]:
+        try:
+            found = check_task(suite, task_id, backend, runs)
+        except GymCodeError as error:
+            return {"task": task_id, "ok": False, "oracle": [], "noop": [], "reasons": [str(error)]}
+        rewards = {"oracle": list(found.oracle), "noop": list(found.noop)}
+        return {"task": task_id, "ok": found.ok, **rewards, "reasons": list(found.reasons)}
+
+    with ThreadPoolExecutor(max_workers=jobs, thread_name_prefix="check") as pool:
+        yield from pool.map(one, ids)
+
+
+def _progress() -> Progress:
+    """A bar on standard error, so that standard output holds the answer alone."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=aside, disable=not aside.is_terminal, transient=True)
+
+
+def _show_checks(rows: Sequence[Mapping[str, JSON]]) -> None:
+    table = Table("task", "oracle", "no-op", "", box=None)
+    for row in rows:
+        rewards = [" ".join(str(value) for value in row[who]) for who in ("oracle", "noop")]
+        table.add_row(Text(row["task"]), *rewards, Text("; ".join(row["reasons"]) or "sound"))
+    people.print(table)
