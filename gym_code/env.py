@@ -28,6 +28,8 @@ from gym_code.tools import choose_tools, parse_call
 from gym_code.types import Limits, Stop, ToolResult
 
 if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+
     from gym_code.sandbox.base import Backend
 
 _MOST_TURNS = 2**31 - 1
@@ -77,6 +79,7 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
         """The episode in progress or just ended."""
         self._transcript: list[str] = []
         self._closed = False
+        self._spec: EnvSpec | None = None
         self.action_space = ToolCallSpace(self.tools)
         self.observation_space = spaces.Dict(
             {
@@ -86,6 +89,17 @@ class RepoEnv(gymnasium.Env[Observation, Action]):
                 "turns_left": spaces.Box(0, _MOST_TURNS, (), np.int64),
             }
         )
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How Gymnasium made this env: a recipe that can be copied, so it names a backend and holds none."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        if spec is not None and not isinstance(spec.kwargs.get("sandbox", ""), str):
+            spec.kwargs = {**spec.kwargs, "sandbox": self.backend.name}
+        self._spec = spec
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -67,6 +67,13 @@ def test_the_checker_has_nothing_to_say(backend: Backend, env_id: str) -> None:
         env.close()
 
 
+def test_the_spec_is_a_recipe_that_can_be_copied(backend: Backend) -> None:
+    env = make(backend)
+    assert env.spec is not None
+    assert env.spec.kwargs["sandbox"] == "namespace"
+    env.close()
+
+
 def test_an_episode_from_reset_to_reward(env: gymnasium.Env[Any, Any]) -> None:
     observation, info = env.reset(seed=0, options={"task": ADD.id})
     assert observation == {"content": "", "instruction": ADD.instruction, "is_error": 0, "turns_left": 10}
