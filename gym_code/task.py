@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
+from gym_code.data import shipped_suites, tasks_directory
 from gym_code.errors import TaskError
 from gym_code.types import Answer, StartTree, Task
 
@@ -30,20 +32,30 @@ class Suite(Protocol):
 
 
 _SCHEMES: dict[str, str] = {}
+_DIRECTORY = "gym_code.suite.directory:DirectorySuite"
+"""Named, not imported: reading YAML costs start-up time that a procedural suite does not need."""
 
 
 def register_suite(scheme: str, factory: str) -> None:
-    """Make `scheme:options` a suite reference; `factory` is `module:callable`, called with the options text."""
+    """Make `scheme:options` a suite reference; `factory` is `module:callable`, called with the options."""
     _SCHEMES[scheme] = factory
 
 
 def load_suite(ref: str) -> Suite:
-    """A suite by reference: a registered scheme (`procedural:seed=7`), a directory, or a shipped name (`starter`).
+    """A suite by reference: a registered scheme (`procedural:seed=7`), a directory, or a shipped name.
 
     Raises `TaskError` when nothing is there or `sweb.yaml` is not valid.
     """
     scheme, _, options = ref.partition(":")
     if scheme in _SCHEMES:
-        module, _, name = _SCHEMES[scheme].partition(":")
-        return cast("Callable[[str], Suite]", getattr(importlib.import_module(module), name))(options)
-    raise TaskError("no such suite", where=ref, expected="a directory, a shipped suite or a scheme", found=ref)
+        return _call(_SCHEMES[scheme], options)
+    for path in (Path(ref), tasks_directory() / ref):
+        if (path / "sweb.yaml").is_file():
+            return _call(_DIRECTORY, str(path))
+    known = [*shipped_suites(), *(f"{name}:..." for name in sorted(_SCHEMES)), "a directory with a sweb.yaml"]
+    raise TaskError("no such suite", where=ref or "suite", expected=", ".join(known), found=repr(ref))
+
+
+def _call(factory: str, argument: str) -> Suite:
+    module, _, name = factory.partition(":")
+    return cast("Callable[[str], Suite]", getattr(importlib.import_module(module), name))(argument)

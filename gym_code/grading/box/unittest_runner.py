@@ -11,7 +11,23 @@ import importlib.machinery
 import os
 import sys
 import types
-import unittest
+
+
+class Later(types.ModuleType):
+    """Stands in for a module that `unittest` imports and hardly ever uses; becomes it at the first use."""
+
+    def __getattr__(self, name: str) -> object:
+        """The attribute of the real module."""
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+# A third of what `import unittest` costs goes into these. Who imports them later gets the real ones.
+LATER = [name for name in ("argparse", "dataclasses") if name not in sys.modules]
+sys.modules.update((name, Later(name)) for name in LATER)
+import unittest  # noqa: E402
+
+for name in LATER:
+    del sys.modules[name]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
