@@ -7,6 +7,7 @@ thread-confined: use a box from one thread at a time; many boxes from a sized ex
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -26,7 +27,8 @@ class BoxSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do on this machine. Checks of the contract that need more are skipped with the reason."""
+    """What a backend can do on this machine. Checks of the contract that need more are skipped with the
+    reason."""
 
     name: str
     processes: bool
@@ -43,8 +45,8 @@ class Sandbox(Protocol):
     """One isolated copy of a start tree.
 
     Paths are absolute, or relative to the spec's `workdir`. Methods raise `SandboxClosed` after `close` and
-    `SandboxError` when the box itself failed; what a command does wrong is an `ExecResult`. `read` and `write`
-    raise the ordinary `FileNotFoundError`, `IsADirectoryError`, `PermissionError` and `OSError(ENOSPC)` for
+    `SandboxError` when the box itself failed; what a command does wrong is an `ExecResult`. `read` and
+    `write` raise the ordinary `FileNotFoundError`, `IsADirectoryError`, `PermissionError` and `OSError(ENOSPC)` for
     what the agent's request got wrong.
     """
 
@@ -66,38 +68,44 @@ class Sandbox(Protocol):
         """Run a command as the unprivileged agent user; a string goes to `bash -c` (or `sh -c`).
 
         timeout: seconds, default `limits.exec_seconds`. When the command ends for any reason, every process
-        it started is gone before this returns (also one that called setsid). output_bytes: most bytes kept of stdout and
-        stderr together, default `limits.output_bytes`; head and tail are kept, the middle counted in `truncated_bytes`.
-        channel: give the command the write end of a private pipe; its number stands in the environment variable
-        GYM_CODE_CHANNEL; what is written to it (at most 16 MiB) comes back as `ExecResult.channel`.
+        it started is gone before this returns (also one that called setsid).
+        output_bytes: most bytes kept of stdout and stderr together, default `limits.output_bytes`; head and
+        tail are kept, the middle counted in `truncated_bytes`.
+        channel: give the command the write end of a private pipe; its number stands in the environment
+        variable GYM_CODE_CHANNEL; what is written to it (at most 16 MiB) comes back as `ExecResult.channel`.
         """
 
     def read(self, path: str, *, max_bytes: int | None = None) -> bytes:
-        """The content of a regular file (at most `max_bytes` of it). Symbolic links are followed inside the box only."""
+        """The content of a regular file (at most `max_bytes` of it). Symbolic links are followed inside
+        the box only."""
 
     def write(self, path: str, content: bytes, *, executable: bool | None = None) -> None:
-        """Create or replace a file, making parent directories; whole or not at all. None keeps the mode of an existing file."""
+        """Create or replace a file, making parent directories; whole or not at all. None keeps the mode
+        of an existing file."""
 
     def list(self, path: str = ".") -> tuple[str, ...]:
         """Sorted names in a directory; directories end in a slash."""
 
     def snapshot(self) -> str:
-        """Freeze the file state under a new name; the agent's processes are ended first. Costs what changed."""
+        """Freeze the file state under a new name; the agent's processes are ended first. Costs what
+        changed."""
 
-    def fork(self, n: int) -> list[Sandbox]:
+    def fork(self, n: int) -> builtins.list[Sandbox]:
         """`n` new boxes that begin from this box's present file state; this box lives on."""
 
     def restore(self, snapshot: str) -> None:
         """Go back to a snapshot of this box (KeyError if it is none); processes are ended first."""
 
     def digest(self) -> str:
-        """SHA-256 (hex) of what differs from the start tree (paths, modes, contents; not times); equal states, equal digests."""
+        """SHA-256 (hex) of what differs from the start tree below the workdir (paths, modes, contents; not
+        times, and not git's own index file); equal states, equal digests."""
 
     def diff(self) -> bytes:
-        """The changes to the repository as a binary-safe git patch against the base commit, exported by the host.
+        """The changes to the repository as a binary-safe git patch against the base commit.
 
-        Untracked files are in it, ignored ones are not, `.git` never is. Empty when nothing changed. Nothing in the tree
-        (hooks, filters, attributes, configuration) can run a program or change the result (law 7).
+        Untracked files are in it, ignored ones (by the rules of the start tree) are not, `.git` never is. Empty
+        when nothing changed. Exported by the host: nothing in the tree (hooks, filters, attributes,
+        configuration) can run a program or change the result (law 7).
         """
 
     def close(self) -> None:

@@ -86,7 +86,8 @@ def check_workdir(workdir: str) -> str:
 
 
 def skeleton(home: Home, environment: Path) -> Path:
-    """The directory with `etc`, the stand-in interpreter and the compiled supervisor, made once for each version."""
+    """The directory with `etc`, the stand-in interpreter and the compiled supervisor, made once for
+    each version."""
     source = Path(guest.__file__).read_bytes()
     python = next((environment / "bin").glob("python3.*"))
     wrapper = '#!/bin/sh\nexec /opt/env/bin/python3 "$@"\n'
@@ -124,7 +125,8 @@ def _compile_guest(python: Path, source: bytes, target: Path) -> None:
 
 
 def command(bwrap: str, environment: Path, bones: Path, workdir: str) -> list[str]:
-    """The whole command line; `{SECCOMP}`, `{INFO}` and `{CONTROL}` stand for descriptors the keeper fills in."""
+    """The whole command line; `{SECCOMP}`, `{INFO}` and `{CONTROL}` stand for descriptors the keeper
+    fills in."""
     words = [bwrap, "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     words += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
     words += ["--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--hostname", HOSTNAME, "--clearenv"]

@@ -1,8 +1,9 @@
-"""What an overlay's upper directories say against their base: read by the keeper, never by a program of the host.
+"""What an overlay's upper directories say against their base: read by the keeper, never by a program of the
+host.
 
-Upper directories are walked as plain data. A whiteout (character device 0:0) deletes; a directory with the attribute
-`user.overlay.opaque=y` hides what lies below it; the rest is added or replaced. Standard library only: the keeper,
-which runs isolated, imports it.
+Upper directories are walked as plain data. A whiteout (character device 0:0) deletes; a directory with the
+attribute `user.overlay.opaque=y` hides what lies below it; the rest is added or replaced. Standard library
+only: the keeper, which runs isolated, imports it.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ Found = dict[bytes, Change]
 
 
 def collect(uppers: list[str], root: str) -> Found:
-    """The changes that layers (bottom first) make to the directory `root`, by path; what equals the base is out."""
+    """The changes that layers (bottom first) make to the directory `root`, by path; what equals the
+    base is out."""
     found: Found = {}
     base = Base(root)
     for upper in uppers:
@@ -109,7 +111,7 @@ def _hide(key: bytes, found: Found, base: Base) -> None:
                 found[os.path.relpath(os.path.join(here, name), base.root)] = Change("-")
 
 
-def opaque(path: str) -> bool:
+def opaque(path: str | bytes) -> bool:
     """Whether a directory of an upper layer hides what lies below it."""
     try:
         return os.getxattr(path, _OPAQUE, follow_symlinks=False) == b"y"
@@ -142,7 +144,7 @@ def _hash(path: str | bytes) -> bytes:
 
 
 def stream(fd: int, uppers: list[str], base: str, part: str, *, content: bool) -> None:
-    """Write the change set of one part (`workspace`) to a pipe: for each path, in order, kind, mode, path and body.
+    """Write the change set of one part (`workspace`) to a pipe: for each path kind, mode, path and body.
 
     The body is a file's content (nothing above FILE_BYTES) with `content`, else its SHA-256; a link's target. The
     end is a record of kind `.`; a reader that misses it has seen a torn stream.
@@ -173,7 +175,8 @@ def record(kind: str, mode: int, path: bytes, body: bytes) -> bytes:
 
 def records(data: bytes) -> list[tuple[str, int, bytes, bytes]]:
     """The records of a whole stream. Raises ValueError when it is torn."""
-    rows, at, size = [], 0, struct.calcsize(">cHII")
+    rows: list[tuple[str, int, bytes, bytes]] = []
+    at, size = 0, struct.calcsize(">cHII")
     while at + size <= len(data):
         kind, mode, path_size, body_size = struct.unpack_from(">cHII", data, at)
         at += size

@@ -1,8 +1,9 @@
 """A box's changes as a git patch and as a digest, made by the host from data alone.
 
-The change set comes from the keeper as plain records. Trees and blobs are written by us into a pack of our own; one `git
-diff-tree` between two trees makes the text. It has no work tree, no index and no configuration but ours, and attributes
-fixed above all that a tree could bring: nothing in the tree is executed, and nothing in it steers the patch (law 7).
+The change set comes from the keeper as plain records. Trees and blobs are written by us into a pack of our
+own; one `git diff-tree` between two trees makes the text. It has no work tree, no index and no
+configuration but ours, and attributes fixed above all that a tree could bring: nothing in the tree is
+executed, and nothing in it steers the patch (law 7).
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gym_code.errors import SandboxError
 from gym_code.sandbox.gitobjects import EXECUTABLE, LINK, REGULAR, Objects
-from gym_code.sandbox.ignore import IgnoreRules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gym_code.sandbox.ignore import IgnoreRules
 
 Records = list[tuple[str, int, bytes, bytes]]
 """kind (f, l, d, -), mode, path, body"""
@@ -27,7 +32,12 @@ Entries = dict[bytes, tuple[bytes, bytes]]
 
 GIT_SECONDS = 120.0
 _ATTRIBUTES = "* !filter !diff !text !ident !eol !merge !working-tree-encoding !export-subst\n"
-_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tbigFileThreshold = 8m\n\tattributesFile = /dev/null\n"
+_CONFIG = """[core]
+\trepositoryformatversion = 0
+\tbare = true
+\tbigFileThreshold = 8m
+\tattributesFile = /dev/null
+"""
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin:/usr/local/bin",
     "HOME": "/nonexistent",
@@ -47,7 +57,8 @@ def is_git(path: bytes) -> bool:
 
 
 def state_digest(records: Records) -> str:
-    """SHA-256 (hex) of a change set (bodies hashed). `.git/index` holds times and inode numbers: it is left out."""
+    """SHA-256 (hex) of a change set (bodies hashed). `.git/index` holds times and inode numbers: it is
+    left out."""
     sha = hashlib.sha256()
     for kind, mode, path, body in records:
         if path not in (b".git/index", b".git"):
@@ -81,7 +92,7 @@ def apply_records(base: Entries, records: Records, objects: Objects, ignored: Ig
     return entries
 
 
-def make_patch(base: Entries, after: Entries, objects: Objects, alternates: Path) -> bytes:
+def make_patch(base: Entries, after: Entries, objects: Objects, alternates: Path | None) -> bytes:
     """The patch from one set of files to another. Raises `SandboxError` when git fails."""
     if base == after:
         return b""
@@ -104,7 +115,7 @@ def make_patch(base: Entries, after: Entries, objects: Objects, alternates: Path
     return result.stdout
 
 
-def write_repository(directory: Path, objects: Objects, alternates: Path) -> None:
+def write_repository(directory: Path, objects: Objects, alternates: Path | None) -> None:
     """A bare repository of ours with the new objects, reading the others from the start layer."""
     (directory / "objects" / "pack").mkdir(parents=True)
     (directory / "objects" / "info").mkdir()
@@ -113,7 +124,8 @@ def write_repository(directory: Path, objects: Objects, alternates: Path) -> Non
     (directory / "HEAD").write_text("ref: refs/heads/none\n")
     (directory / "config").write_text(_CONFIG)
     (directory / "info" / "attributes").write_text(_ATTRIBUTES)
-    (directory / "objects" / "info" / "alternates").write_text(f"{alternates}\n")
+    if alternates is not None:
+        (directory / "objects" / "info" / "alternates").write_text(f"{alternates}\n")
     pack, index = objects.pack()
     name = pack[-20:].hex()
     (directory / "objects" / "pack" / f"pack-{name}.pack").write_bytes(pack)

@@ -1,7 +1,8 @@
 """Git objects, packs and the index in plain Python: the repository that a start tree becomes.
 
-Written here, not by a `git` process, because training makes hundreds of small trees a minute and because nothing of
-the host's configuration, templates or hooks can take part. Formats: gitformat-pack(5) and gitformat-index(5).
+Written here, not by a `git` process, because training makes hundreds of small trees a minute and because
+nothing of the host's configuration, templates or hooks can take part. Formats: gitformat-pack(5) and
+gitformat-index(5).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from gym_code.gitrepo import IDENTITY, MESSAGE, SECONDS, check_paths
 from gym_code.types import File
@@ -55,7 +57,7 @@ class Objects:
             *parents, name = path.split(b"/")
             here = root
             for part in parents:
-                here = here.setdefault(part, {})  # type: ignore[assignment]
+                here = cast("dict[bytes, object]", here.setdefault(part, {}))
             here[name] = entry
         return self._write_tree(root)
 
@@ -65,7 +67,7 @@ class Objects:
             if isinstance(child, dict):
                 rows.append((name + b"/", TREE, name, self._write_tree(child)))
             else:
-                mode, oid = child  # type: ignore[misc]
+                mode, oid = cast("tuple[bytes, bytes]", child)
                 rows.append((name, mode, name, oid))
         rows.sort()
         return self.add(_TREE, b"".join(mode + b" " + name + b"\0" + oid for _, mode, name, oid in rows))

@@ -1,10 +1,11 @@
 """The supervisor inside a box: process 1, standard library only, in one file that is copied into the box.
 
-It speaks over one inherited stream socket. A frame is a u32 length and then fields, each a u32 length and bytes
-(big-endian). Requests: `exec`, `read`, `write`, `list`, `limits`, `ping`; the reply is `ok` and fields, or `err`, an errno
-and a text. It trusts its owner and nothing else: agent code has the same uid, so the file it is started from is not
-readable (that makes the process non-dumpable: /proc/1/mem and ptrace are closed), signals to process 1 have no effect,
-and no file is opened for an agent that is not a regular file outside /proc.
+It speaks over one inherited stream socket. A frame is a u32 length and then fields, each a u32 length and
+bytes (big-endian). Requests: `exec`, `read`, `write`, `list`, `limits`, `ping`; the reply is `ok` and
+fields, or `err`, an errno and a text. It trusts its owner and nothing else: agent code has the same uid, so
+the file it is started from is not readable (that makes the process non-dumpable: /proc/1/mem and ptrace are
+closed), signals to process 1 have no effect, and no file is opened for an agent that is not a regular file
+outside /proc.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ class Limits:
 
 
 def memory_used() -> int:
-    """Bytes of private and shared memory of the agent's processes; proportional where the cheap sum is high."""
+    """Bytes of private and shared memory of the agent's processes; proportional where the cheap sum is
+    high."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
@@ -192,7 +194,7 @@ def proportional_memory() -> int:
 def end_everything() -> None:
     """Kill every other process of the box and reap it. Forks in flight see the pending signal and fail."""
     while True:
-        try:
+        try:  # noqa: SIM105 -- contextlib costs a tenth of our start-up
             os.kill(-1, 9)
         except ProcessLookupError:
             pass
@@ -408,7 +410,7 @@ class Run:
 def end_everything_and(run: Run) -> None:
     """Kill all; take the status of the command itself if it is among the dead."""
     if run.status is None:
-        try:
+        try:  # noqa: SIM105 -- contextlib costs a tenth of our start-up
             os.kill(-1, 9)
         except ProcessLookupError:
             pass
@@ -427,7 +429,8 @@ def _null() -> int:
 
 def restore_signals() -> None:
     """Python ignores SIGPIPE and SIGXFSZ; commands expect the defaults."""
-    import _signal  # the C module: `signal` drags in `enum`, which costs a third of our start-up
+    # The C module: `signal` drags in `enum`, which costs a third of our start-up.
+    import _signal  # type: ignore[import-not-found]
 
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)

@@ -1,8 +1,8 @@
 """gitignore(5) rules, evaluated as data.
 
-The rules come from the start tree alone: what an agent writes into a `.gitignore` is exported like any other change, and
-decides nothing about what is exported. Some litter of tools is ignored everywhere, so that a project that starts from nothing
-(and has no `.gitignore`) does not hand in its caches.
+The rules come from the start tree alone: what an agent writes into a `.gitignore` is exported like any
+other change, and decides nothing about what is exported. Some litter of tools is ignored everywhere, so
+that a project that starts from nothing (and has no `.gitignore`) does not hand in its caches.
 """
 
 from __future__ import annotations

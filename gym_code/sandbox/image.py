@@ -1,9 +1,10 @@
 """The root file system of a box, from its task's `Environment`: an interpreter and packages of its own.
 
-`envs/<digest>` is a self-contained copy of a CPython of the asked version with the packages in it, mounted read-only at
-/opt/env. The copy has no test suite, no site-packages of the host and no path of the host in its libraries; byte code is
-compiled with unchecked hashes, so it is the same wherever it is built. Interpreters are copied once (`bases/`) and
-shared by environments through hard links. Builds happen in a temporary directory under a lock, and a rename ends them.
+`envs/<digest>` is a self-contained copy of a CPython of the asked version with the packages in it, mounted
+read-only at /opt/env. The copy has no test suite, no site-packages of the host and no path of the host in
+its libraries; byte code is compiled with unchecked hashes, so it is the same wherever it is built.
+Interpreters are copied once (`bases/`) and shared by environments through hard links. Builds happen in a
+temporary directory under a lock, and a rename ends them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ RECIPE = "1"
 PLACE = "/opt/env"
 """Where a box sees its environment."""
 _LEFT_OUT = {
-    "test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo", "turtle.py", "site-packages", "dist-packages",
-    "__pycache__", "config", "LICENSE.txt",
+    "test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo", "turtle.py", "site-packages",
+    "dist-packages", "__pycache__", "config", "LICENSE.txt",
 }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def environment_directory(home: Home, environment: Environment) -> Path:
     """The directory of an environment, built if it is not there yet. Raises `EnvironmentBuildError`."""
     if environment.image is not None:
         raise EnvironmentBuildError(
-            f"the namespace backend cannot unpack images yet (image {environment.image!r}); use the docker backend"
+            f"the namespace backend cannot unpack images (image {environment.image!r})"
         )
     final = home.envs / f"{RECIPE}-{environment.digest[:32]}"
     if final.is_dir():
@@ -64,7 +65,8 @@ def write_receipt(part: Path, environment: Environment) -> None:
 
 
 def interpreter(home: Home, version: str) -> Path:
-    """A bare copy of the interpreter of a version like `3.11`. Raises `EnvironmentBuildError` where there is none."""
+    """A bare copy of the interpreter of a version like `3.11`. Raises `EnvironmentBuildError` where
+    there is none."""
     source, found = find_interpreter(version)
     final = home.bases / f"{RECIPE}-{found}"
     if final.is_dir():
@@ -124,7 +126,8 @@ def copy_interpreter(prefix: Path, version: str, target: Path, uid: int) -> None
     (target / "lib" / "python3").mkdir()
     (target / "lib" / "python3" / "dist-packages").symlink_to(f"../python{version}/site-packages")
     relocate(target / "bin" / f"python{version}", str(prefix / "lib"))
-    # Process 1 of a box runs from a file that it cannot read: the kernel then closes its memory to its equals.
+    # Process 1 of a box runs from a file that it cannot read: the kernel then closes its memory to
+    # its equals.
     shutil.copy2(target / "bin" / f"python{version}", target / "bin" / "supervisor")
     compile_all(target, lib)
     # It belongs to the boxes' uid: else the kernel would keep the keeper, too, from entering a box.
@@ -134,7 +137,8 @@ def copy_interpreter(prefix: Path, version: str, target: Path, uid: int) -> None
 
 
 def relocate(program: Path, old: str) -> None:
-    """Let the program find its shared library beside itself: rewrite its run path in place where it is the host's."""
+    """Let the program find its shared library beside itself: rewrite its run path in place where it is
+    the host's."""
     data = program.read_bytes()
     before, after = old.encode() + b"\0", b"$ORIGIN/../lib\0"
     if len(before) >= len(after) and data.count(b"\0" + before) == 1:
@@ -142,7 +146,8 @@ def relocate(program: Path, old: str) -> None:
 
 
 def compile_all(target: Path, where: Path) -> None:
-    """Byte code with unchecked hashes and the box's paths: independent of times and of the place it was built."""
+    """Byte code with unchecked hashes and the box's paths: independent of times and of the place it was
+    built."""
     program = next((target / "bin").glob("python3.*"))
     command = [str(program), "-I", "-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(target), "-p", PLACE, "-x", r"/(bad|lib2to3|templates?)/", str(where)]
@@ -154,7 +159,8 @@ def compile_all(target: Path, where: Path) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """The caller's environment without what steers an interpreter (pip's own settings stay: they name its index)."""
+    """The caller's environment without what steers an interpreter (pip's own settings stay: they name
+    its index)."""
     return {
         key: value
         for key, value in os.environ.items()

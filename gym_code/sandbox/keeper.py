@@ -1,14 +1,16 @@
 """The keeper: a small single-threaded process that owns the namespaces in which boxes are made.
 
-It drops to the sandbox uid, makes a user and a mount namespace, and then serves its owner over one SEQPACKET socket:
-`launch` starts a bubblewrap box, `activate` injects one overlay into it, `export` streams what an overlay holds, `merge`
-flattens layers, `destroy` and `drop` give back. What agents write lies on a size-limited tmpfs for each layer, mounted in the
-keeper's own namespace: the disk limit is the tmpfs's size, nothing is mounted on the host, and all of it vanishes
-with the keeper, which ends when its owner does. Requests and replies are JSON objects; descriptors travel beside them.
+It drops to the sandbox uid, makes a user and a mount namespace, and then serves its owner over one
+SEQPACKET socket: `launch` starts a bubblewrap box, `activate` injects one overlay into it, `export` streams
+what an overlay holds, `merge` flattens layers, `destroy` and `drop` give back. What agents write lies on a
+size-limited tmpfs for each layer, mounted in the keeper's own namespace: the disk limit is the tmpfs's
+size, nothing is mounted on the host, and all of it vanishes with the keeper, which ends when its owner
+does. Requests and replies are JSON objects; descriptors travel beside them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -36,6 +38,7 @@ class Keeper:
         self.boxes: dict[int, Box] = {}
         self.count = 0
         self.filter = seccomp.assemble() if seccomp.supported() else b""
+        mounts.become_subreaper()
         enter_namespaces(uid)
         self.clean = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         mounts.unshare(mounts.CLONE_NEWNS)
@@ -150,7 +153,8 @@ class Keeper:
         return name
 
     def overlay(self, layer: str, depth: int) -> None:
-        """Mount it on `merged`; lowers are the links named 0, 1, ...: short, and the same in every box's mount table."""
+        """Mount it on `merged`; lowers are the links named 0, 1, ...: short, and the same in every
+        box's mount table."""
         lowers = ":".join(str(index) for index in range(depth))
         data = f"lowerdir={lowers},upperdir=u/upper,workdir=u/work,userxattr,volatile"
         os.symlink(layer, "u")
@@ -243,14 +247,24 @@ class Keeper:
         return target
 
     def destroy(self, number: int) -> None:
-        """End a box: its process 1 dies, and with it everything inside."""
+        """End a box: its process 1 dies, and with it everything inside; bubblewrap reaps it and ends."""
         box = self.boxes.pop(number)
         try:
+            os.kill(box.child(), signal.SIGKILL)
+        except OSError:  # it never came up, or is gone already
             os.kill(box.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(box.pid, 0)
         os.close(box.info)
+        self.reap()
+
+    def reap(self) -> None:
+        """Orphans come to us (we are their subreaper), and the children that exported."""
+        alive = {box.pid for box in self.boxes.values()}
+        with contextlib.suppress(ChildProcessError):
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid in alive:
+                    return  # a box that died by itself: `destroy` reaps it
+                os.waitpid(found.si_pid, 0)
 
     def drop(self, layers: list[str]) -> None:
         """Forget layers; their memory returns when the last box over them is gone."""
@@ -281,7 +295,8 @@ class Box:
 
 
 def enter_namespaces(uid: int) -> None:
-    """Drop to the uid, then own user and mount namespaces in which it is root; nothing propagates to the host."""
+    """Drop to the uid, then own user and mount namespaces in which it is root; nothing propagates to
+    the host."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(uid, uid, uid)

@@ -9,7 +9,8 @@ from pathlib import Path
 from gym_code.errors import SandboxUnavailable
 
 SANDBOX_UID = 58_713
-"""The unprivileged uid and gid root drops to: high, fixed (layers belong to it), in no distribution's range."""
+"""The unprivileged uid and gid root drops to: high, fixed (layers belong to it), in no distribution's
+range."""
 
 
 def default_home() -> Path:

@@ -8,7 +8,7 @@ import os
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
 MNT_DETACH = 2
-PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 NS_GET_USERNS = 0xB701
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429
 _AT_FDCWD = -100
@@ -38,6 +38,11 @@ def setns(fd: int, kind: int) -> None:
 def set_dumpable() -> None:
     """Let our own uid map be written after a change of uid."""
     _check(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become our children, not those of the host's process 1."""
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:

@@ -1,10 +1,11 @@
 """The embedded backend: boxes of Linux namespaces, for root and for ordinary users, without a daemon.
 
-    owner (this process)  --SEQPACKET-->  keeper  --fork/exec-->  bubblewrap  -->  supervisor (process 1 of the box)
-            \\______________________________ stream socket ______________________________/
+    owner (this process)  --SEQPACKET-->  keeper  --exec-->  bubblewrap  -->  supervisor (process 1)
+            \\___________________________ stream socket ___________________________/
 
-Boxes are launched ahead of need without a repository; `open` asks the keeper to inject one overlay over the start layer.
-Layers, environments and the store are files; all that an agent writes lies in the keeper's tmpfs mounts.
+Boxes are launched ahead of need without a repository; `open` asks the keeper to inject one overlay over the
+start layer. Layers, environments and the store are files; all that an agent writes lies in the keeper's
+tmpfs mounts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pathlib import Path
 
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox import bwrap, changes, export, seccomp
-from gym_code.sandbox.base import BoxSpec, Capabilities
+from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
+from gym_code.sandbox.gitobjects import LINK, Objects
+from gym_code.sandbox.guest import Fields
 from gym_code.sandbox.ignore import IgnoreRules
 from gym_code.sandbox.image import environment_directory
 from gym_code.sandbox.layout import Home, open_home
@@ -31,7 +34,8 @@ from gym_code.sandbox.store import Layer, Store
 from gym_code.types import Cause, ExecResult
 
 MOST_LAYERS = 64
-"""A box whose history is longer is flattened: the merge costs what changed, every path look-up costs the depth."""
+"""A box whose history is longer is flattened: the merge costs what changed, every path look-up costs
+the depth."""
 GRACE_SECONDS = 30.0
 """How long a supervisor may take beyond a command's own limit before we call it a fault of ours."""
 
@@ -44,10 +48,15 @@ class Frozen:
     users: int = 1
 
 
+Stack = list[Frozen]
+"""Layers, the newest first."""
+
+
 class NamespaceBackend:
     """Opens boxes of Linux namespaces. Thread-safe.
 
-    home: the state directory (default: GYM_CODE_HOME, /var/lib/gym-code for root, the user's cache directory otherwise).
+    home: the state directory (default: GYM_CODE_HOME, /var/lib/gym-code for root, the user's cache
+    directory otherwise).
     spare: boxes kept launched ahead of need for each environment; 0 launches on demand.
     """
 
@@ -174,14 +183,14 @@ class _Parts:
                 path = self.environments[digest] = environment_directory(self.home, spec.environment)
         return tuple(bwrap.command(self.program, path, bwrap.skeleton(self.home, path), workdir))
 
-    def drop(self, frozen: list[Frozen]) -> list[str]:
+    def drop(self, frozen: Stack) -> list[str]:
         """Give back one use of each; the names of those nobody uses any more."""
         with self.lock:
             for item in frozen:
                 item.users -= 1
             return [item.name for item in frozen if item.users == 0]
 
-    def keep(self, frozen: list[Frozen]) -> None:
+    def keep(self, frozen: Stack) -> None:
         """Add one use of each."""
         with self.lock:
             for item in frozen:
@@ -198,13 +207,13 @@ class NamespaceSandbox:
         spec: BoxSpec,
         layer: Layer,
         blank: Blank,
-        frozen: list[Frozen],
+        frozen: Stack,
     ) -> None:
         self.spec = spec
         self._backend, self._parts, self._layer = backend, parts, layer
         self._number, self._guest = blank.number, blank.guest
-        self._frozen: list[Frozen] = []
-        self._snapshots: dict[str, list[Frozen]] = {}
+        self._frozen: Stack = []
+        self._snapshots: dict[str, Stack] = {}
         self._closed = False
         self._top = ""
         self._env = {**bwrap.BASE_ENV, **spec.environment.env}
@@ -287,10 +296,10 @@ class NamespaceSandbox:
         self._snapshots[name] = list(self._frozen)
         return name
 
-    def fork(self, n: int) -> list[NamespaceSandbox]:
+    def fork(self, n: int) -> Boxes:
         """`n` boxes that begin from here."""
         self._freeze()
-        made: list[NamespaceSandbox] = []
+        made: Boxes = []
         key = self._parts.key(self.spec)
         try:
             for _ in range(n):
@@ -304,8 +313,8 @@ class NamespaceSandbox:
                 self._backend._adopt(box)
                 made.append(box)
         except BaseException:
-            for box in made:
-                box.close()
+            for other in made:
+                other.close()
             raise
         return made
 
@@ -322,7 +331,7 @@ class NamespaceSandbox:
         """The changes as a git patch."""
         records = self._changes(content=True)
         base = export.read_manifest(self._layer.path / "manifest.json")
-        objects = export.Objects()
+        objects = Objects()
         after = export.apply_records(base, records, objects, self._ignore_rules(base))
         return export.make_patch(base, after, objects, self._layer.objects)
 
@@ -349,14 +358,14 @@ class NamespaceSandbox:
         if self._closed:
             raise SandboxClosed("the sandbox was closed")
 
-    def _ask(self, fields: list[bytes], seconds: float = GRACE_SECONDS) -> list[bytes]:
+    def _ask(self, fields: Fields, seconds: float = GRACE_SECONDS) -> Fields:
         self._check_open()
         try:
             return self._guest.request(fields, seconds)
         except OSError as error:
             raise SandboxError(f"supervisor: {error}") from error
 
-    def _file(self, path: str, fields: list[bytes]) -> list[bytes]:
+    def _file(self, path: str, fields: Fields) -> Fields:
         self._check_open()
         if "\0" in path:
             raise OSError(errno.EINVAL, "NUL in a path", path)
@@ -368,7 +377,7 @@ class NamespaceSandbox:
     def _path(self, path: str) -> bytes:
         return os.fsencode(posixpath.join(self._workdir, path))
 
-    def _activate(self, frozen: list[Frozen], *, detach: bool) -> None:
+    def _activate(self, frozen: Stack, *, detach: bool) -> None:
         """Stand on these layers with a fresh upper directory."""
         reply, _ = self._parts.keeper.request(
             "activate",
@@ -425,7 +434,10 @@ class NamespaceSandbox:
         root = os.fsencode(self._layer.root) + b"/workspace/"
         files = []
         for name in names:
-            if base[name][0] != export.LINK:
+            if base[name][0] != LINK:
                 with open(root + name, "rb") as file:
                     files.append((name, file.read()))
         return IgnoreRules.from_files(files)
+
+
+Boxes = list[Sandbox]

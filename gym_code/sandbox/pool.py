@@ -1,4 +1,5 @@
-"""Boxes launched ahead of need: a box without a repository costs a process start, which nobody should wait for."""
+"""Boxes launched ahead of need: a box without a repository costs a process start, which nobody should wait
+for."""
 
 from __future__ import annotations
 

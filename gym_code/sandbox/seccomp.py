@@ -1,7 +1,8 @@
 """The system calls a box may not make, as a classic BPF program for `bwrap --seccomp`. No dependency.
 
-Everything is allowed but what only escapes, spying and the supervisor's ruin need. `clone3` is answered with ENOSYS
-because its flags lie in memory a filter cannot read: libc then falls back to `clone`, whose flags are checked.
+Everything is allowed but what only escapes, spying and the supervisor's ruin need. `clone3` is answered
+with ENOSYS because its flags lie in memory a filter cannot read: libc then falls back to `clone`, whose
+flags are checked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _X86_64 = {
     "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308, "bpf": 321,
     "keyctl": 250, "add_key": 248, "request_key": 249, "ptrace": 101, "process_vm_readv": 310,
     "process_vm_writev": 311, "perf_event_open": 298, "userfaultfd": 323, "open_by_handle_at": 304,
-    "name_to_handle_at": 303, "kexec_load": 246, "kexec_file_load": 320, "init_module": 175, "delete_module": 176,
+    "name_to_handle_at": 303, "kexec_load": 246, "kexec_file_load": 320, "init_module": 175,
+    "delete_module": 176,
     "finit_module": 313, "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "settimeofday": 164,
     "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159, "quotactl": 179, "syslog": 103, "kcmp": 312,
     "sethostname": 170, "setdomainname": 171, "vhangup": 153, "migrate_pages": 256, "move_pages": 279,
@@ -35,7 +37,8 @@ _AARCH64 = {
     "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268, "bpf": 280,
     "keyctl": 219, "add_key": 217, "request_key": 218, "ptrace": 117, "process_vm_readv": 270,
     "process_vm_writev": 271, "perf_event_open": 241, "userfaultfd": 282, "open_by_handle_at": 265,
-    "name_to_handle_at": 264, "kexec_load": 104, "kexec_file_load": 294, "init_module": 105, "delete_module": 106,
+    "name_to_handle_at": 264, "kexec_load": 104, "kexec_file_load": 294, "init_module": 105,
+    "delete_module": 106,
     "finit_module": 273, "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "settimeofday": 170,
     "clock_settime": 112, "clock_adjtime": 266, "adjtimex": 171, "quotactl": 60, "syslog": 116, "kcmp": 272,
     "sethostname": 161, "setdomainname": 162, "vhangup": 58, "migrate_pages": 238, "move_pages": 239,
@@ -43,14 +46,16 @@ _AARCH64 = {
     "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274, "ioprio_set": 30,
 }  # fmt: skip
 _COMMON = {
-    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428, "move_mount": 429,
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
+    "move_mount": 429,
     "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438, "process_madvise": 440,
     "mount_setattr": 442, "quotactl_fd": 443, "clone3": 435,
 }  # fmt: skip
 _TABLES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
 _BY_ARGUMENT = (
-    "clone", "clone3", "socket", "ioctl", "prlimit64", "setpriority", "sched_setaffinity", "sched_setscheduler",
+    "clone", "clone3", "socket", "ioctl", "prlimit64", "setpriority", "sched_setaffinity",
+    "sched_setscheduler",
     "sched_setparam", "sched_setattr", "ioprio_set",
 )  # fmt: skip
 _SELF_ONLY = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")

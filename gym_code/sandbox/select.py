@@ -16,7 +16,8 @@ NAMES = ("auto", "namespace", "memory", "docker")
 def open_backend(name: str = "auto") -> Backend:
     """A backend by name; `auto` takes what GYM_CODE_SANDBOX names, else `namespace`.
 
-    Nothing is started before the first box. Raises `ConfigError` for an unknown name and `SandboxUnavailable`.
+    Nothing is started before the first box. Raises `ConfigError` for an unknown name and
+    `SandboxUnavailable`.
     """
     if name == "auto":
         name = os.environ.get("GYM_CODE_SANDBOX") or "auto"

@@ -1,8 +1,10 @@
-"""Start trees as immutable layers, one directory for each tree digest, shared by every box and every process.
+"""Start trees as immutable layers, one directory for each tree digest, shared by every box and every
+process.
 
-A layer holds `workspace` (the tree, with `.git`), `tmp` and `home`: the lower directory of an overlay. It is written
-beside its place and renamed into it, so that it is whole or absent. Whoever uses one holds a shared lock on its lock
-file; `prune` removes layers, oldest first, that nobody holds. The kernel gives the locks of a dead process back.
+A layer holds `workspace` (the tree, with `.git`), `tmp` and `home`: the lower directory of an overlay. It
+is written beside its place and renamed into it, so that it is whole or absent. Whoever uses one holds a
+shared lock on its lock file; `prune` removes layers, oldest first, that nobody holds. The kernel gives the
+locks of a dead process back.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ class Store:
         """digest -> (descriptor of its lock file, users)"""
 
     def acquire(self, start: StartTree) -> Layer:
-        """The layer of a tree, made if need be and held until `release`. Raises `InputError`, `SandboxError`."""
+        """The layer of a tree, made if need be and held until `release`. Raises `InputError`,
+        `SandboxError`."""
         if len(start.digest) != 64 or not start.digest.isalnum():
             raise InputError("bad start tree digest", expected="64 hex digits", found=start.digest)
         path = self.home.layers / f"{FORMAT}-{start.digest}"
@@ -107,7 +110,8 @@ class Store:
 
 
 def _hold(path: Path) -> int:
-    """A shared lock on a layer's lock file. The file may be removed between opening and locking: then again."""
+    """A shared lock on a layer's lock file. The file may be removed between opening and locking: then
+    again."""
     lock = path.with_name(path.name + ".lock")
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
