@@ -61,7 +61,7 @@ class ChatFormat:
         return ids + self._special[RESPONSE_CUE]
 
     def assistant(self, call: ToolCall) -> list[int]:
-        """The tokens of a demonstrated call, end mark included. Only for SFT: sampled tokens are kept as they are."""
+        """The tokens of a demonstrated call, end mark included; only for SFT (sampled tokens are kept)."""
         text = json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
         return [*self._ids(f"{CALL_OPEN}{text}{CALL_CLOSE}"), self.end_id]
 

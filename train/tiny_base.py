@@ -31,7 +31,7 @@ from train.tokenizer import PAD, SPECIAL, build_tokenizer, save_tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that goes into the base. `context_weight`: share of the loss on tokens the policy does not sample."""
+    """All that goes into the base."""
 
     seed: int = 0
     demonstrations: int = 24_000
@@ -44,6 +44,7 @@ class Recipe:
     decay_from: float = 0.3
     """Where in the run the learning rates begin to fall linearly to zero, as a fraction."""
     context_weight: float = 0.1
+    """Weight in the loss of tokens the policy does not sample (instruction, file content)."""
 
 
 def main() -> None:

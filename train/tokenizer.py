@@ -1,4 +1,4 @@
-"""The tiny model's tokenizer: byte-level BPE in which a name is one token and the chat's boilerplate is fused.
+"""The tiny model's tokenizer: byte-level BPE; a name is one token, the chat's boilerplate is fused.
 
 Every byte can be encoded, so any observation can be read. Words are split off from spaces and digits stand
 alone: a parameter is the same single token wherever it appears, which is what a small model can copy.

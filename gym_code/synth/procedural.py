@@ -7,7 +7,8 @@ A task is a pure function of its id, `procedural__FAMILY-lLEVEL-fFUNCTIONS-SPLIT
     level 3      as 2, and the result is combined with a constant where the family allows it
     functions    how many functions are missing; all must be right (1 = a one-line feature)
     split        `train` and `eval` never hold the same feature: the digest of what is stated (path,
-                 names, docstring) decides which split a draw belongs to, and a draw of the other split is drawn again
+                 names, docstring) decides which split a draw belongs to; a draw of the other split is
+                 drawn again
 
 Suite reference: `procedural:seed=0,count=100,split=eval,levels=1-3,functions=1,families=gap+pages`.
 """
@@ -34,7 +35,6 @@ from gym_code.synth.families import (
     PARAMETERS,
     WORDS,
     Family,
-    Variant,
 )
 from gym_code.types import Answer, Environment, File, Limits, StartTree, Task, canonical_digest, tree_digest
 
@@ -46,10 +46,7 @@ EVAL_SHARE = 4
 _ID = re.compile(
     r"procedural__(?P<family>\w+)-l(?P<level>\d)-f(?P<functions>\d+)-(?P<split>\w+)-(?P<seed>\d+)"
 )
-_SAFE = {
-    name: __builtins__[name] if isinstance(__builtins__, dict) else getattr(__builtins__, name)
-    for name in ("abs", "dict", "len", "list", "max", "min", "range", "set", "sorted", "sum")
-}
+_SAFE = {each.__name__: each for each in (abs, dict, len, list, max, min, range, set, sorted, sum)}
 
 Value = object
 Case = tuple[tuple[Value, ...], Value]
@@ -403,7 +400,7 @@ def _made(task_id: str) -> tuple[Task, Answer]:
         fail_to_pass=tuple(hidden),
         pass_to_pass=tuple(name for name in visible if name.endswith(".test_about")),
         gold_patch=git_patch(made.start, made.solved),
-        test_patch=git_patch(made.start, made.start | made.hidden),
+        test_patch=git_patch(made.start, {**made.start, **made.hidden}),
     )
     wanted = [f"Implement {function.name} in {path}." for path, function in made.missing.items()]
     digest = canonical_digest(

@@ -1,0 +1,172 @@
+"""Held-out evaluation: pass@1 at the training temperature and greedy, task by task.
+
+    python -m train.evaluate --model tiny [--adapter runs/NAME/checkpoints/step-00040]
+
+plays the held-out tasks through the real sandbox and grader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from gym_code.stats import mean_interval
+from gym_code.synth.families import BY_NAME
+from gym_code.synth.procedural import ProceduralSuite
+from gym_code.types import Trajectory
+from train.config import Config, load_config
+from train.engine.base import Engine, Sampling
+from train.rollout import Order, Roller
+
+EVAL_SEED = 77
+"""Held-out tasks are the same in every run, and of the split `eval`: never a feature trained on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskScore:
+    """What came of one held-out task. `samples` and `greedy` hold rewards; ungraded episodes are left out."""
+
+    task_id: str
+    family: str
+    trained: bool
+    samples: tuple[float, ...]
+    greedy: float | None
+    ungraded: int
+
+    @property
+    def pass1(self) -> float:
+        """The mean reward of the samples (fraction of 1); 0 where none was graded."""
+        return sum(self.samples) / len(self.samples) if self.samples else 0.0
+
+
+def held_out_tasks(config: Config) -> list[tuple[str, bool]]:
+    """Ids of the held-out tasks, each with whether its family is trained on."""
+    trained = [name for name in BY_NAME if name not in config.held_out_families]
+    tasks: list[tuple[str, bool]] = []
+    for families, count, is_trained in (
+        (trained, config.eval_tasks, True),
+        (list(config.held_out_families), config.eval_held_out_tasks, False),
+    ):
+        if families and count:
+            suite = ProceduralSuite(
+                seed=EVAL_SEED, count=count, split="eval", levels=config.levels, families=families
+            )
+            tasks += [(task_id, is_trained) for task_id in suite.ids()]
+    return tasks
+
+
+def evaluate(
+    config: Config, engine: Engine, roller: Roller, on_batch: Callable[[int, int], None] | None = None
+) -> list[TaskScore]:
+    """Play every held-out task `eval_samples` times at temperature and once greedily."""
+    tasks = held_out_tasks(config)
+    kinds = [*range(config.eval_samples), -1]
+    orders = [
+        Order(
+            task_id=task_id,
+            group_id=task_id,
+            sample_id=f"{task_id}/{kind}",
+            seed=config.seed * 1000 + kind + 1,
+        )
+        for kind in kinds
+        for task_id, _ in tasks
+    ]
+    size = config.groups * config.group_size
+    played: dict[str, Trajectory] = {}
+    sampled = len(tasks) * config.eval_samples
+    for low, high, temperature in ((0, sampled, config.temperature), (sampled, len(orders), 0.0)):
+        for start in range(low, high, size):
+            batch = orders[start : min(start + size, high)]
+            sampling = Sampling(temperature=temperature, max_tokens=config.max_tokens)
+            for order, trajectory in zip(batch, roller.play(batch, engine, sampling), strict=True):
+                played[order.sample_id] = trajectory
+            if on_batch is not None:
+                on_batch(len(played), len(orders))
+    return [_score(task_id, trained, kinds, played) for task_id, trained in tasks]
+
+
+def _score(task_id: str, trained: bool, kinds: Sequence[int], played: dict[str, Trajectory]) -> TaskScore:
+    rewards = {}
+    for kind in kinds:
+        reward = played[f"{task_id}/{kind}"].reward
+        rewards[kind] = None if reward is None else reward.value
+    samples = tuple(value for kind, value in rewards.items() if kind >= 0 and value is not None)
+    return TaskScore(
+        task_id=task_id,
+        family=task_id.removeprefix("procedural__").split("-")[0],
+        trained=trained,
+        samples=samples,
+        greedy=rewards[-1],
+        ungraded=sum(value is None for value in rewards.values()),
+    )
+
+
+def dump(scores: Sequence[TaskScore]) -> bytes:
+    """Scores as JSON."""
+    return json.dumps([asdict(score) for score in scores], indent=0).encode()
+
+
+def load(path: Path) -> list[TaskScore]:
+    """Scores written by `dump`."""
+    return [TaskScore(**{**row, "samples": tuple(row["samples"])}) for row in json.loads(path.read_bytes())]
+
+
+def main() -> None:
+    """Evaluate a model on the held-out tasks and print a table by family."""
+    from train.grpo import Learner
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--model", default="tiny", help="a config name or a model directory")
+    parser.add_argument("--config", default="tiny")
+    parser.add_argument("--adapter", type=Path, default=None, help="a checkpoint directory")
+    parser.add_argument("--sandbox", default=None)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    overrides = {"model": options.model} | ({"sandbox": options.sandbox} if options.sandbox else {})
+    config = load_config(options.config, overrides)
+    with Learner(config, threads=options.threads) as learner, Progress(disable=options.json) as progress:
+        if options.adapter is not None:
+            learner.load_adapter(options.adapter)
+        bar = progress.add_task("evaluating", total=None)
+        scores = evaluate(
+            config,
+            learner.engine,
+            learner.roller,
+            lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if options.json:
+        print(json.dumps([asdict(score) for score in scores]))
+        return
+    print_table(scores)
+
+
+def print_table(scores: Sequence[TaskScore]) -> None:
+    """The scores by family."""
+    console = Console()
+    for family in dict.fromkeys(score.family for score in scores):
+        of_family = [s for s in scores if s.family == family]
+        console.print(
+            f"{family:14} pass@1 {_mean([s.pass1 for s in of_family]):.2f}  "
+            f"greedy {_mean([s.greedy or 0.0 for s in of_family]):.2f}"
+        )
+    for label, wanted in (("trained families", True), ("left out", False)):
+        rates = [s.pass1 for s in scores if s.trained is wanted]
+        if rates:
+            low, high = mean_interval(rates)
+            greedy = _mean([s.greedy or 0.0 for s in scores if s.trained is wanted])
+            console.print(f"{label}: pass@1 {_mean(rates):.3f} [{low:.3f}, {high:.3f}], greedy {greedy:.3f}")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+if __name__ == "__main__":
+    main()
