@@ -1,0 +1,1 @@
+"""What lies in a small stockroom, and what it is worth."""

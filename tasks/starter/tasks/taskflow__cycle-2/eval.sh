@@ -1,0 +1,22 @@
+#!/bin/bash
+set -uxo pipefail
+cd /testbed
+git checkout 665a886b5913ca46a8d85025580d99bcfa0d0f4c -- tests/test_cycles.py
+base64 -d <<'GYM_CODE_PATCH' | git apply -v -
+ZGlmZiAtLWdpdCBhL3Rlc3RzL3Rlc3RfY3ljbGVzLnB5IGIvdGVzdHMvdGVzdF9jeWNsZXMucHkK
+aW5kZXggNTIyNzZmMy4uNDkxNmE1MCAxMDA2NDQKLS0tIGEvdGVzdHMvdGVzdF9jeWNsZXMucHkK
+KysrIGIvdGVzdHMvdGVzdF9jeWNsZXMucHkKQEAgLTE3LDUgKzE3LDE1IEBAIGRlZiB0ZXN0X2Ff
+dGFza19hZnRlcl9pdHNlbGYoKToKICAgICBhc3NlcnQgY3ljbGUoImEgPCBhIikgPT0gWyJhIiwg
+ImEiXQogCiAKK2RlZiB0ZXN0X3RoZV93YXlfdG9fdGhlX2N5Y2xlX2lzX2xlZnRfb3V0KCk6Cisg
+ICAgYXNzZXJ0IGN5Y2xlKCJzdGFydCA8IGFcbmEgPCBiXG5iIDwgY1xuYyA8IGEiKSA9PSBbImEi
+LCAiYiIsICJjIiwgImEiXQorICAgIGFzc2VydCBjeWNsZSgieCA8IHlcbnkgPCB6XG56IDwgeiIp
+ID09IFsieiIsICJ6Il0KKworCitkZWYgdGVzdF90aGVfbWVzc2FnZV9zaG93c190aGVfY3ljbGVf
+YWxvbmUoKToKKyAgICB3aXRoIHB5dGVzdC5yYWlzZXMoQ3ljbGVFcnJvciwgbWF0Y2g9ciJeY3lj
+bGU6IGIgLT4gYyAtPiBiJCIpOgorICAgICAgICBsb2FkX2dyYXBoKCJhIDwgYlxuYiA8IGNcbmMg
+PCBiIikub3JkZXIoKQorCisKIGRlZiB0ZXN0X2RpYW1vbmRzX2FyZV9ub19jeWNsZXMoKToKICAg
+ICBhc3NlcnQgbG9hZF9ncmFwaCgiYVxuYiA8IGFcbmMgPCBhXG5kIDwgYiwgYyIpLm9yZGVyKCkg
+PT0gWyJhIiwgImIiLCAiYyIsICJkIl0K
+GYM_CODE_PATCH
+: '>>>>> Start Test Output'
+python -m pytest -rA --color=no -p no:cacheprovider tests/test_cycles.py tests/test_analysis.py tests/test_critical.py tests/test_graph.py tests/test_schedule.py tests/test_textformat.py
+: '>>>>> End Test Output'
