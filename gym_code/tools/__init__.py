@@ -1,7 +1,7 @@
 """What an agent can do in an episode: one module a tool.
 
-Every observation is text of valid Unicode, bounded by `limits.output_bytes` and a line or two of notes. An
-observation that begins with `Error: ` says why the call did nothing.
+Every observation is text of valid Unicode: at most `limits.output_bytes` characters and a few lines of
+notes. An observation that begins with `Error: ` says why the call did nothing.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gym_code.errors import ToolCallError
 from gym_code.tools.spec import Tool, ToolContext
-from gym_code.tools.text import clip, decode, undecodable_note, with_note
+from gym_code.tools.text import decode, undecodable_note, with_note
 from gym_code.types import JSON, Cause, ExecResult, Limits
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 COMMAND_BYTES = 100_000
 """Longest command: Linux takes at most 128 KiB in one argument."""
+
+_SEAM_BYTES = 12  # where the middle is cut out of two streams, up to four characters are torn
 
 
 def _bash(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
@@ -31,11 +33,10 @@ def _bash(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
 def _observation(result: ExecResult, timeout: float, limits: Limits) -> str:
     data = result.stdout + result.stderr
     text, bad = decode(data)
-    text = clip(text, limits.output_bytes + 3)  # a replaced byte takes three in UTF-8
     notes = []
     if result.truncated_bytes:
         notes.append(f"[{result.truncated_bytes} bytes from the middle of the output were left out]")
-    if bad:
+    if bad > (_SEAM_BYTES if result.truncated_bytes else 0):
         notes.append(undecodable_note(bad))
     if ended := _ended(result, timeout, limits):
         notes.append(ended)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gym_code.errors import ToolCallError
 from gym_code.tools.spec import Tool, ToolContext
 from gym_code.tools.symbols import definitions
-from gym_code.tools.text import check_path, clip, one_line, path_errors, with_note
+from gym_code.tools.text import check_path, one_line, path_errors, with_note
 from gym_code.types import JSON, Cause
 
 if TYPE_CHECKING:
@@ -31,10 +31,21 @@ def _search(context: ToolContext, arguments: Mapping[str, JSON]) -> str:
     found = _symbols(context, pattern, path) if symbols else _lines(context, pattern, path)
     if not found:
         return "No matches."
-    text = "\n".join(found[:_MATCHES])
-    if len(found) > _MATCHES:
-        text = with_note(text, f"[more than {_MATCHES} matches; narrow the pattern or the path]")
-    return clip(text, context.task.limits.output_bytes)
+    shown = _fitting(found[:_MATCHES], context.task.limits.output_bytes)
+    text = "\n".join(shown)
+    if len(found) > len(shown):
+        text = with_note(text, f"[more than {len(shown)} matches; narrow the pattern or the path]")
+    return text
+
+
+def _fitting(lines: list[str], budget: int) -> list[str]:
+    """As many of the lines as fit into `budget` bytes."""
+    used = 0
+    for count, line in enumerate(lines):
+        used += len(line.encode("utf-8", "replace")) + 1
+        if used > budget:
+            return lines[:count]
+    return lines
 
 
 def _lines(context: ToolContext, pattern: str, path: str) -> list[str]:
@@ -48,6 +59,8 @@ def _symbols(context: ToolContext, pattern: str, path: str) -> list[str]:
     files = _ask(context, kind="symbol", pattern=word, path=path, most=_FILES)
     found: list[str] = []
     for name in files[:_FILES]:
+        if any("\udc80" <= char <= "\udcff" for char in name):
+            continue  # a name that is not UTF-8 cannot be asked for
         found += _matching(context, pattern, name)
         if len(found) > _MATCHES:
             break

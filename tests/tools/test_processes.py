@@ -121,6 +121,18 @@ def test_search_is_bounded(real: Hand) -> None:
     shown = real.says("search", pattern="hit")
     assert shown.count("\n") == 100
     assert shown.endswith("\n[more than 100 matches; narrow the pattern or the path]")
+    real.box.write("wide.txt", b"wide" * 50 + b"\n" + b"wide" * 1000 + b"\n" * 3 + b"wide\n" * 90)
+    real.box.write("wider.txt", ("wide" + "\u2603" * 196 + "\n").encode() * 60)
+    shown = real.says("search", pattern="wide", path="wider.txt")
+    assert len(shown.encode()) < real.task.limits.output_bytes + 100
+    assert shown.endswith("\n[more than 13 matches; narrow the pattern or the path]")
+
+
+def test_names_that_are_not_utf8(real: Hand) -> None:
+    real.says("bash", command=r"printf 'def strange():\n    pass\n' > $(printf 'caf\xe9.py')")
+    assert "caf\\udce9.py" in real.says("view", path=".").split("\n")
+    assert real.says("search", pattern="strange") == "caf\\udce9.py:1: def strange():"
+    assert real.says("search", pattern="strange", kind="symbol") == "No matches."
 
 
 def test_a_pattern_that_backtracks_for_ever(namespace: Backend) -> None:
