@@ -68,6 +68,11 @@ class FilePatch:
         """Whether this is a submodule entry, which carries no content."""
         return _GITLINK in (self.old_mode, self.new_mode)
 
+    @property
+    def moved(self) -> bool:
+        """Whether the file is renamed: its old path is gone afterwards."""
+        return self.old is not None and self.new is not None and self.old != self.new and not self.copied
+
     def reversed(self) -> FilePatch:
         """The patch that takes this one back. Raises `PatchError` where a binary has no backward half."""
         binary = None

@@ -35,7 +35,8 @@ def apply_patch(files: Mapping[str, File], diff: bytes, *, reverse: bool = False
     parts = parse_patch(diff)
     if reverse:
         parts = tuple(part.reversed() for part in reversed(parts))
-    changes: Changes = {}
+    # As in git: renames and copies are taken from the tree before the diff, so files may also change places.
+    changes: Changes = {part.old: None for part in parts if part.moved and part.old is not None}
     bytes_left = MAX_CHANGED_BYTES
     for part in parts:
         if not part.gitlink:
@@ -60,7 +61,9 @@ def _apply_file(files: Mapping[str, File], changes: Changes, part: FilePatch) ->
     path = part.new if part.new is not None else part.old
     if path is None:
         raise PatchError("a diff names no file")
-    before = None if part.old is None else now(part.old)
+    before = None
+    if part.old is not None:
+        before = now(part.old) if part.old == part.new or part.new is None else files.get(part.old)
     if part.old is not None and before is None:
         raise PatchError("does not apply", where=part.old, expected="a file", found="none")
     if part.new is not None and part.new != part.old and now(part.new) is not None:
@@ -70,9 +73,8 @@ def _apply_file(files: Mapping[str, File], changes: Changes, part: FilePatch) ->
         content = _apply_binary(content, part.binary[0], path)
     elif part.hunks:
         content = _apply_hunks(content, part.hunks, path)
-    if part.old is not None and part.old != part.new and not part.copied:
-        changes[part.old] = None
     if part.new is None:
+        changes[path] = None
         if content:
             raise PatchError(
                 "does not apply", where=path, expected="nothing left", found=f"{len(content)} bytes"
