@@ -11,8 +11,8 @@ TORCH_CPU ?= 2.13.0+cpu
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 MODEL ?= tiny
-ENGINE ?= torch
-SEED ?= 0
+ENGINE ?=
+SEED ?=
 NAME ?=
 CONTROL ?=
 RESUME ?=
@@ -80,7 +80,7 @@ check: setup  ## lint, formatting, types, tests
 	$(BIN)/python -m pytest
 
 train: setup  ## train a policy: MODEL=tiny [CONTROL=shuffled] [ENGINE=torch] [SEED=0] [NAME=...] [RESUME=1]
-	$(BIN)/python -m train.grpo --model $(MODEL) --engine $(ENGINE) --seed $(SEED) \
+	$(BIN)/python -m train.grpo --model $(MODEL) $(if $(ENGINE),--engine $(ENGINE)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume)
 
 tiny-base: setup  ## build the base of MODEL=tiny by SFT (hours on a CPU; the result is committed)
@@ -89,7 +89,7 @@ tiny-base: setup  ## build the base of MODEL=tiny by SFT (hours on a CPU; the re
 run: setup  ## one episode: [SUITE=starter] TASK=id [AGENT=oracle] [SANDBOX=auto] [OUT=file]
 	@[ -n "$(TASK)" ] || { echo "make run: name a task, for example TASK=$$($(BIN)/gym-code tasks list $(SUITE) --ids | head -n 1)" >&2; exit 2; }
 	@mkdir -p $(dir $(OUT))
-	$(BIN)/gym-code run --suite $(SUITE) --task $(TASK) --agent $(AGENT) --sandbox $(SANDBOX) --seed $(SEED) --out $(OUT)
+	$(BIN)/gym-code run --suite $(SUITE) --task $(TASK) --agent $(AGENT) --sandbox $(SANDBOX) $(if $(SEED),--seed $(SEED)) --out $(OUT)
 
 eval: setup  ## held-out evaluation of a model: MODEL=tiny
 	$(BIN)/python -m train.evaluate --model $(MODEL)

@@ -29,13 +29,17 @@ Suite = Annotated[str, typer.Argument(help="A shipped name, a directory, or proc
 
 @app.command("list")
 def list_tasks(
-    suite: Suite,
+    suite: Annotated[str, typer.Argument(help="As for the other commands; none lists the suites.")] = "",
     ids: Annotated[bool, typer.Option("--ids", help="Print the ids alone, one a line.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the tasks of a suite."""
+    """List the tasks of a suite, or the suites that came with gym-code."""
+    from gym_code.data import shipped_suites
     from gym_code.task import load_suite
 
+    if not suite:
+        print_json(list(shipped_suites())) if as_json else people.print("\n".join(shipped_suites()))
+        return
     loaded = load_suite(suite)
     if ids and not as_json:
         for task_id in loaded.ids():
@@ -96,6 +100,7 @@ def check(
     from gym_code.task import load_suite
 
     loaded = load_suite(suite)
+    _refuse_broken_files(suite, loaded, as_json=as_json)
     ids = list(loaded.ids())[:limit]
     backend = open_backend(sandbox)
     try:
@@ -112,7 +117,9 @@ def check(
         print_json({"suite": suite, "runs": runs, "tasks": len(found), "sound": sound, "results": found})
     else:
         _show_checks(found)
-        people.print(f"{sound} of {len(found)} tasks are sound, {runs} runs each", markup=False)
+        people.print(
+            f"{sound} of {len(found)} tasks are sound (gold and no-op graded {runs} times each)", markup=False
+        )
     if sound < len(found):
         raise typer.Exit(NO)
 
@@ -205,6 +212,22 @@ def default_target(source: str) -> Path:
     """
     name = source.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("==")[0].removesuffix(".git")
     return Path("tasks") / (name or "made")
+
+
+def _refuse_broken_files(ref: str, suite: task.Suite, *, as_json: bool) -> None:
+    """End with status 1, every problem told, where the files of a suite on disk are not in order."""
+    from gym_code.suite import DirectorySuite, check_suite
+
+    problems = [str(found) for found in check_suite(suite.path)] if isinstance(suite, DirectorySuite) else []
+    if not problems:
+        return
+    if as_json:
+        print_json({"suite": ref, "sound": 0, "problems": problems})
+    else:
+        for problem in problems:
+            people.print(problem, markup=False, soft_wrap=True)
+        people.print(f"{len(problems)} problems in the files of {ref}: no task was graded", markup=False)
+    raise typer.Exit(NO)
 
 
 def _check_all(

@@ -23,7 +23,10 @@ SuiteRef = Annotated[
 TaskId = Annotated[str, typer.Option("--task", help="The task's id.")]
 SandboxName = Annotated[str, typer.Option("--sandbox", help="auto, namespace, docker or memory.")]
 
-people = Console(highlight=False)
+PIPE_COLUMNS = 160
+"""Width of tables where standard output is no terminal: ids are not cut to 80 columns in a log."""
+
+people = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 """Standard output, for people."""
 aside = Console(stderr=True, highlight=False)
 """Standard error: progress, and what is wrong."""
