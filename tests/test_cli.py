@@ -89,7 +89,7 @@ def test_check(gym_code: Any) -> None:
 
 
 def test_check_of_broken_files_names_them_and_grades_nothing(gym_code: Any, tmp_path: Path) -> None:
-    (tmp_path / "sweb.yaml").write_text("name: broken\n")
+    (tmp_path / "sweb.yaml").write_text("name: broken\ndatasets: [a/b]\n")
     (tmp_path / "tasks" / "a__b-1").mkdir(parents=True)
     (tmp_path / "tasks" / "a__b-1" / "task.yaml").write_text("instance_id: 3\n")
     found = gym_code("tasks", "check", str(tmp_path), "--json")
