@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,6 +53,11 @@ class Baseline:
     """Functions that are no candidates, by reason."""
     suite_seconds: float
 
+    @property
+    def directory(self) -> str:
+        """The name of the source tree under `repos/`."""
+        return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self.source.name}-{self.source.version}")
+
     def box(self, files: Mapping[str, File] | None = None) -> BoxSpec:
         """A box with the finished repository, or with other files in its place."""
         return box_spec(self.source.files if files is None else files, self.environment, self.limits)
@@ -72,14 +78,13 @@ def measure(source: Source, backend: Backend) -> Baseline:
     layout = find_layout(source.files, where=source.origin)
     found = tuple(f for path in layout.sources for f in functions(path, source.files[path].content))
     environment, layout, covering = _covering_run(source, layout, found, backend)
-    limits = Limits(exec_seconds=max(60.0, 20 * covering.seconds), memory_bytes=2 * 1024**3)
-    with backend.open(box_spec(source.files, environment, limits)) as box:
+    with backend.open(box_spec(source.files, environment, Limits(exec_seconds=SUITE_SECONDS))) as box:
         away = leaks.in_environment(box, layout.modules)
         if away:
             raise InputError(
                 f"{away}: tasks from this package could be solved by copying", where=source.origin
             )
-        runs = [run_suite(box, layout, timeout=limits.exec_seconds) for _ in range(STABLE_RUNS)]
+        runs = [run_suite(box, layout, timeout=SUITE_SECONDS) for _ in range(STABLE_RUNS)]
     stable = frozenset.intersection(covering.passed, *(run.passed for run in runs))
     if not stable:
         raise InputError(f"no test passes every time: {_reason(covering)}", where=source.origin)
@@ -88,13 +93,24 @@ def measure(source: Source, backend: Backend) -> Baseline:
         source=source,
         layout=layout,
         environment=environment,
-        limits=limits,
+        limits=Limits(exec_seconds=patience(min(run.seconds for run in runs))),
         index=TestIndex(source.files, layout, covering),
         stable=stable,
         candidates=candidates,
         skipped=skipped,
         suite_seconds=sum(run.seconds for run in runs) / len(runs),
     )
+
+
+def patience(seconds: float) -> float:
+    """How long a command may take where the whole suite takes `seconds`: 60 s, doubled until 20 runs fit.
+
+    Coarse on purpose: the limit is part of a task, and a task must not depend on the speed of the day.
+    """
+    limit = 60.0
+    while limit < 20 * seconds:
+        limit *= 2
+    return limit
 
 
 def sample(candidates: tuple[Function, ...], seed: int) -> list[Function]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gym_code.synth.layout import Layout, in_tests
 from gym_code.synth.leaks import significant
-from gym_code.synth.removal import Function, body, docstring_node, outer, parse, text, walk
+from gym_code.synth.removal import Function, body, docstring_node, parse, text, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_DOC_LINES = 30
 MAX_CALLERS = 6
+SHORT = 12
+"""Lines shorter than this (`return self`) are nobody's secret; in bytes."""
 
 _DIRECTIVE = (
     r"^(?P<indent>[ \t]*)\.\. (?:py:)?(?:auto)?(?:function|method|class|decorator|attribute|data|property"
@@ -42,7 +44,6 @@ def statement(
 ) -> str:
     """The Markdown an agent reads. `hidden` is the number of hidden tests that prove the feature."""
     removed = body(full[function.path].content, function)
-    secret = {line for line in significant(removed) if len(line) >= 12}
     name = f"{layout.module(function.path)}.{function.qualname}"
     parts = [
         f"# Write the missing body of `{name}`",
@@ -52,7 +53,7 @@ def statement(
         "## The definition",
         f"```python\n{_definition(function, full[function.path].content)}\n```",
     ]
-    documentation = _documentation(function, start, secret)
+    documentation = _documentation(function, start, secret_lines(function, removed))
     if documentation:
         path, excerpt = documentation
         parts += [f"## What `{path}` says", "\n".join(f"> {line}".rstrip() for line in excerpt)]
@@ -68,17 +69,16 @@ def statement(
     return "\n\n".join(parts).rstrip() + "\n"
 
 
-def quotes(statement_text: str, removed: bytes) -> str | None:
+def secret_lines(function: Function, removed: bytes) -> set[bytes]:
+    """Lines of the body that the statement must not show; what the docstring says too is no secret."""
+    told = set(significant(function.docstring.encode()))
+    return {line for line in significant(removed) if len(line) >= SHORT and line not in told}
+
+
+def quotes(statement_text: str, function: Function, removed: bytes) -> str | None:
     """A line of the removed body that the statement repeats, or None: the gate behind the promise above."""
-    told = set(significant(statement_text.encode()))
-    return next(
-        (
-            line.decode("utf-8", "replace")
-            for line in significant(removed)
-            if len(line) >= 12 and line in told
-        ),
-        None,
-    )
+    shown = secret_lines(function, removed) & set(significant(statement_text.encode()))
+    return min(shown).decode("utf-8", "replace") if shown else None
 
 
 def _definition(function: Function, content: bytes) -> str:
@@ -103,7 +103,7 @@ def _quoted_docstring(docstring: str, indent: str) -> list[str]:
     if not docstring:
         return []
     lines = f'"""{docstring}'.split("\n")
-    lines[-1] += '"""'
+    lines = [*lines, '"""'] if len(lines) > 1 else [lines[0] + '"""']
     return [indent + line if line else "" for line in lines]
 
 
@@ -123,31 +123,39 @@ def _owner(function: Function, content: bytes) -> Node | None:
 def _documentation(
     function: Function, start: Mapping[str, File], secret: set[bytes]
 ) -> tuple[str, list[str]] | None:
-    """The first passage of the repository's documentation about the function."""
-    names = [function.qualname.split(".")[-1]]
-    if "." in function.qualname:
-        owner = function.qualname.split(".")[-2]
-        # `pop` alone names too much; a method is looked up with its class, then the class itself.
-        names = [f"{owner}.{names[0]}", owner]
-    for name in names:
-        for path in _documents(start):
-            lines = start[path].content.decode("utf-8", "replace").expandtabs().splitlines()
-            for excerpt in _passages(lines, name):
-                kept = [line for line in excerpt if line.strip().encode() not in secret]
-                if any(line.strip() for line in kept[1:]):
-                    return path, kept
+    """The first passage of the repository's documentation about the function, else about its class."""
+    for path in _documents(start):
+        lines = start[path].content.decode("utf-8", "replace").expandtabs().splitlines()
+        for passage in _passages(lines, function.qualname.split(".")):
+            excerpt = passage[:MAX_DOC_LINES] + (["..."] if len(passage) > MAX_DOC_LINES else [])
+            kept = [line for line in excerpt if line.strip().encode() not in secret]
+            if any(line.strip() for line in kept[1:]):
+                return path, kept
     return None
 
 
 def _documents(start: Mapping[str, File]) -> list[str]:
-    found = [
-        p for p in start if p.endswith((".rst", ".md", ".txt")) and not _HISTORY.search(PurePosixPath(p).name)
-    ]
+    found = [p for p in start if p.endswith((".rst", ".md", ".txt"))]
+    found = [p for p in found if not _HISTORY.search(PurePosixPath(p).name)]
     return sorted(found, key=lambda p: (not p.startswith("doc"), p.count("/"), p))
 
 
-def _passages(lines: list[str], name: str) -> Iterator[list[str]]:
-    """Directives that declare the name, then headings that hold it."""
+def _passages(lines: list[str], names: list[str]) -> Iterator[list[str]]:
+    """What a document says of `Class.method` or `function`, the most special first."""
+    *owners, name = names
+    if owners:
+        # `pop` alone names too much: it is looked for with its class and inside what is said of its class.
+        about = list(_about(lines, owners[-1]))
+        yield from _about(lines, f"{owners[-1]}.{name}")
+        for block in about:
+            yield from _about(block[1:], name)
+        yield from about
+    else:
+        yield from _about(lines, name)
+
+
+def _about(lines: list[str], name: str) -> Iterator[list[str]]:
+    """Directives that declare a name, then sections whose heading holds it."""
     directive = re.compile(_DIRECTIVE.format(name=re.escape(name)))
     for number, line in enumerate(lines):
         match = directive.match(line)
@@ -157,7 +165,7 @@ def _passages(lines: list[str], name: str) -> Iterator[list[str]]:
     for number, line in enumerate(lines):
         if heading.match(line):
             end = next((i for i in range(number + 1, len(lines)) if lines[i].startswith("#")), len(lines))
-            yield _trim(lines[number : min(end, number + MAX_DOC_LINES)])
+            yield _trim(lines[number:end])
 
 
 def _block(lines: list[str], number: int, indent: int) -> list[str]:
@@ -166,7 +174,7 @@ def _block(lines: list[str], number: int, indent: int) -> list[str]:
         not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > indent
     ):
         end += 1
-    return _trim([line[indent:] for line in lines[number : min(end, number + MAX_DOC_LINES)]])
+    return _trim([line[indent:] for line in lines[number:end]])
 
 
 def _trim(lines: list[str]) -> list[str]:
@@ -227,9 +235,12 @@ def _unset_attributes(function: Function, start: Mapping[str, File]) -> Iterator
             known.add(text(node.child_by_field_name("name")))
         elif node.type == "assignment":
             known.add(text(node.child_by_field_name("left")))
-    bases = owner.child_by_field_name("superclasses")
-    unset = sorted(name for name in read - known if not name.startswith("__") or not name.endswith("__"))
-    if unset and (bases is None or function.qualname.endswith("__init__")):
+    unset = sorted(read - known)
+    if owner.child_by_field_name("superclasses") is not None:
+        # Anything else may be inherited.
+        unset = [name for name in unset if name.startswith("__")]
+    unset = [name for name in unset if not name.endswith("__")]
+    if unset:
         yield f"The class reads attributes of `self` that nothing sets now: {_listed(unset)}."
 
 
@@ -238,14 +249,14 @@ def _callers(function: Function, start: Mapping[str, File], layout: Layout) -> I
     name = function.qualname.split(".")[-1]
     if name.startswith("__"):
         return
-    pattern = re.compile(rb"(\.|\b)%b\(" % re.escape(name.encode()))
     found: list[str] = []
     for path in layout.sources:
         root = parse(start[path].content) if path in start and not in_tests(path) else None
         for node in walk(root) if root is not None else ():
-            block = node.child_by_field_name("body") if node.type == "function_definition" else None
-            if block is not None and pattern.search(block.text or b""):
-                found.append(f"`{_path_name(node)}` (`{path}`)")
+            if node.type == "call" and text(node.child_by_field_name("function")).rsplit(".", 1)[-1] == name:
+                caller = _path_name(node)
+                if caller:
+                    found.append(f"`{caller}` (`{path}`)")
     unique = list(dict.fromkeys(found))
     if unique:
         more = f" and {len(unique) - MAX_CALLERS} more" if len(unique) > MAX_CALLERS else ""
@@ -253,10 +264,11 @@ def _callers(function: Function, start: Mapping[str, File], layout: Layout) -> I
 
 
 def _path_name(node: Node) -> str:
-    names = [text(node.child_by_field_name("name"))]
-    parent = outer(node).parent
+    """The qualified name of the function around a node; empty where there is none."""
+    names: list[str] = []
+    parent = node.parent
     while parent is not None:
-        if parent.type in ("class_definition", "function_definition"):
+        if parent.type == "function_definition" or (names and parent.type == "class_definition"):
             names.append(text(parent.child_by_field_name("name")))
         parent = parent.parent
     return ".".join(reversed(names))

@@ -26,6 +26,7 @@ COLLECTION_ERROR = "a test file does not load without the body"
 TIMED_OUT = "the suite runs out of time without the body"
 RUNNER_DIED = "the suite ends the runner without the body"
 NOT_LOCATABLE = "a failing test is not a function in the tree"
+INHERITED = "every failing test is inherited from another file"
 VISIBLE_BROKEN = "the visible tests need the hidden ones"
 NOTHING_VISIBLE = "no visible test is left"
 LEAK = "the body can be read elsewhere"
@@ -75,6 +76,10 @@ def cut(base: Baseline, function: Function, box: Sandbox) -> Cut | Lost:
     if hidden is None:
         missing = next(name for name in failing if base.index.sites.get(name) is None)
         return Lost(key=function.key, reason=NOT_LOCATABLE, detail=missing)
+    # An id counts as hidden where its own file changes; one inherited from another file proves nothing there.
+    failing = tuple(name for name in failing if base.index.file_of(name) in hidden.touched)
+    if not failing:
+        return Lost(key=function.key, reason=INHERITED)
     start = stub(hidden.files, [function])
     found = Cut(
         function=function,
@@ -118,7 +123,7 @@ def _shown(base: Baseline, found: Cut) -> Lost | None:
     where = leaks.in_tree(found.start, files, [function])
     if where:
         return Lost(key=function.key, reason=LEAK, detail=where)
-    line = brief.quotes(found.statement, body(files[function.path].content, function))
+    line = brief.quotes(found.statement, function, body(files[function.path].content, function))
     return Lost(key=function.key, reason=QUOTED, detail=line) if line else None
 
 

@@ -54,6 +54,10 @@ class TestIndex:
         """The definition at a site."""
         return next(node for _, node in self._definitions(site[0]) if node.start_byte == site[1])
 
+    def file_of(self, test_id: str) -> str:
+        """The file a test id names; the function may be written in another."""
+        return self._split(test_id)[0]
+
     def _locate(self, test_id: str, run: SuiteRun) -> Site | None:
         path, qualname = self._split(test_id)
         for name, node in self._definitions(path):

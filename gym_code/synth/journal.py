@@ -28,7 +28,7 @@ class Journal:
 
     def __init__(self, out: Path, base: Baseline) -> None:
         self._out = out
-        self._path = out / "make" / f"{base.source.name}-{base.source.version}.jsonl"
+        self._path = out / "make" / f"{base.directory}.jsonl"
         self._header = canonical_digest(
             {
                 "version": VERSION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gym_code.errors import InputError
 
@@ -48,8 +48,7 @@ class Layout:
     """Python files of the package itself, tests left out."""
     tests: tuple[str, ...]
     """Files with tests in them."""
-    runner: str
-    """`pytest` or `unittest`."""
+    runner: Literal["pytest", "unittest"]
 
     def module(self, path: str) -> str:
         """The dotted name of a source file: `src/pkg/a/__init__.py` is `pkg.a`."""
@@ -106,7 +105,7 @@ def _has_tests(content: bytes) -> bool:
     )
 
 
-def _runner(files: Mapping[str, File], tests: tuple[str, ...]) -> str:
+def _runner(files: Mapping[str, File], tests: tuple[str, ...]) -> Literal["pytest", "unittest"]:
     """`pytest`, unless the repository knows nothing of it and every test is a `unittest.TestCase`."""
     mentions = [p for p in (*_CONFIG_FILES, *tests) if p in files and _PYTEST_SIGN.search(files[p].content)]
     conftest = any(PurePosixPath(p).name == "conftest.py" for p in files)

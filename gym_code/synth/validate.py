@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gym_code.errors import SandboxError, TaskError
 from gym_code.gitrepo import base_commit
 from gym_code.grading import check_task
-from gym_code.grading.reward import GOLD_SECONDS
-from gym_code.synth.baseline import WORKDIR
+from gym_code.suite import TaskDraft, create_suite, read_tree, write_task, write_tree
+from gym_code.synth.baseline import STABLE_RUNS, WORKDIR
 from gym_code.synth.cut import Lost
 from gym_code.synth.patches import git_patch
 from gym_code.types import Answer, StartTree, Task, tree_digest
@@ -35,7 +38,6 @@ class Valid:
     task: Task
     answer: Answer
     repeats: int
-    gold_seconds: float
 
     @property
     def task_id(self) -> str:
@@ -73,11 +75,60 @@ def validate(base: Baseline, found: Cut, backend: Backend, *, repeats: int) -> V
     task, answer = records(base, found)
     start = StartTree(digest=tree_digest(found.start), files=lambda: found.start)
     check = check_task(OneTask(task, answer, start), task.id, backend, runs=repeats)
+    if None in (*check.oracle, *check.noop):
+        raise SandboxError(check.reasons[0])
     if not check.ok:
         gold = all(value == 1.0 for value in check.oracle)
         reason = NOOP_PASSES if gold and any(value != 0.0 for value in check.noop) else GOLD_FAILS
         return Lost(key=found.function.key, reason=reason, detail=check.reasons[0][:300])
-    return Valid(cut=found, task=task, answer=answer, repeats=repeats, gold_seconds=check.oracle_seconds)
+    return Valid(cut=found, task=task, answer=answer, repeats=repeats)
+
+
+def write(out: Path, base: Baseline, made: Valid) -> Path:
+    """Write the task into the suite at `out`, whole or not at all; its directory."""
+    found, answer = made.cut, made.answer
+    limits = {"exec_seconds": base.limits.exec_seconds}
+    draft = TaskDraft(
+        instance_id=made.task_id,
+        source=base.directory,
+        instruction=found.statement,
+        gold_patch=answer.gold_patch,
+        test_patch=answer.test_patch,
+        fail_to_pass=found.fail_to_pass,
+        pass_to_pass=found.pass_to_pass,
+        visible_tests=found.visible,
+        runner=base.layout.runner,
+        environment=base.environment,
+        limits=limits,
+        repo=made.task.repo,
+        version=base.source.version,
+        family=base.source.name,
+        removed=(f"{base.layout.module(found.function.path)}.{found.function.qualname}",),
+        level="function",
+        difficulty=found.difficulty,
+        licence=base.source.licence,
+        evidence={"gold_runs": made.repeats, "noop_runs": made.repeats, "suite_runs": 1 + STABLE_RUNS},
+    )
+    return write_task(out, draft)
+
+
+def write_source(out: Path, base: Baseline) -> None:
+    """Begin the suite: `sweb.yaml` unless there is one, and the source tree, whole or not at all.
+
+    Raises `TaskError` where another tree lies in its place: the tasks made from it would no longer hold.
+    """
+    if not (out / "sweb.yaml").exists():
+        what = f"Function bodies to write again, made from {base.source.origin}"
+        create_suite(out, name=out.resolve().name, description=what)
+    target, digest = out / "repos" / base.directory, tree_digest(base.source.files)
+    if target.is_dir():
+        found = tree_digest(read_tree(target))
+        if found != digest:
+            raise TaskError("another source tree is there", where=str(target), expected=digest, found=found)
+        return
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=out) as folder:
+        write_tree(Path(folder) / "tree", base.source.files)
+        (Path(folder) / "tree").rename(target)
 
 
 def records(base: Baseline, found: Cut) -> tuple[Task, Answer]:
@@ -99,11 +150,10 @@ def records(base: Baseline, found: Cut) -> tuple[Task, Answer]:
         environment=base.environment,
         runner=base.layout.runner,
         visible_tests=found.visible,
-        repo=base.source.name,
+        repo=f"{base.source.origin.partition(':')[0]}/{base.source.name}",
         family=base.source.name,
         difficulty=found.difficulty,
         limits=base.limits,
-        provenance={GOLD_SECONDS: base.suite_seconds},
     )
     return task, answer
 

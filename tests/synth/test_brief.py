@@ -32,7 +32,7 @@ def test_the_statement_says_where_what_and_when_it_is_done():
 @pytest.mark.parametrize("name", list(FOUND))
 def test_the_statement_never_quotes_the_body_or_names_a_hidden_test(name):
     text = written(name, hidden=1)
-    assert brief.quotes(text, body(SHAPES, FOUND[name])) is None
+    assert brief.quotes(text, FOUND[name], body(SHAPES, FOUND[name])) is None
     assert "test_" not in text
     assert "one hidden test" in text
 
@@ -54,7 +54,7 @@ def test_kinds_of_function_are_told_in_words():
 
 
 def test_a_quoted_line_is_found():
-    assert brief.quotes("before\n> return w * h\nafter", b"    return w * h") == "return w * h"
+    assert brief.quotes("before\n> return w * h\nafter", FOUND["area"], b"    return w * h") == "return w * h"
 
 
 def leak(extra, name="area"):
