@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from agents.chat import ChatFormat
-from gym_code.errors import ConfigError, GymCodeError
+from gym_code.errors import ConfigError, GymCodeError, InputError
 from gym_code.records import append
 from gym_code.sandbox import open_backend
 from gym_code.synth.families import BY_NAME
@@ -267,6 +267,35 @@ def _evaluate(
     write_whole(path, evaluate.dump(scores))
 
 
+def run_directory(root: Path, name: str | None, config: Config, stem: str, *, resume: bool) -> Path:
+    """The directory of a new run, or of the latest one of this name to resume.
+
+    Without a name it is made from model, control and seed, and numbered where it is taken. Raises
+    `ConfigError` for a given name that is taken, and where there is nothing to resume.
+    """
+    control = "" if config.control == "none" else f"-{config.control}"
+    first = name or f"{stem}{control}-seed{config.seed}"
+    run, number = root / first, 1
+    if resume:
+        if not run.is_dir():
+            raise ConfigError(
+                "no run to resume", where=str(run), expected="a run's directory", found="nothing"
+            )
+        while name is None and (root / f"{first}-{number + 1}").is_dir():
+            number += 1
+            run = root / f"{first}-{number}"
+        return run
+    if name is not None and run.exists():
+        raise ConfigError(
+            "this run exists", where=str(run), expected="a new name, or --resume", found="a directory"
+        )
+    while run.exists():
+        number += 1
+        run = root / f"{first}-{number}"
+    run.mkdir(parents=True)
+    return run
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Train from the command line; exit status 2 for bad options or a run that cannot be resumed."""
     parser = argparse.ArgumentParser(
@@ -276,6 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--control", choices=("none", "shuffled"), default=None)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--engine", choices=("torch",), default="torch", help="what serves the rollouts")
     parser.add_argument("--sandbox", default=None)
     parser.add_argument("--name", default=None, help="the run's directory under runs/")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as many as torch takes")
@@ -285,17 +315,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = {key: getattr(options, key) for key in ("control", "seed", "steps", "sandbox")}
     try:
         config = load_config(options.model, {key: value for key, value in given.items() if value is not None})
-        name = options.name or f"{Path(options.model).stem}-{config.control}-{config.seed}"
-        run = Path("runs") / name
-        if run.exists() and not options.resume:
-            raise ConfigError(
-                "this run exists", where=str(run), expected="a new --name, or --resume", found="a directory"
-            )
-        run.mkdir(parents=True, exist_ok=True)
+        run = run_directory(
+            Path("runs"), options.name, config, Path(options.model).stem, resume=options.resume
+        )
         train(config, run, resume=options.resume, threads=options.threads, console=console)
     except GymCodeError as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The engine against the plain forward of the same model: what it says it sampled is what the model thinks."""
+"""The engine against the plain forward of the same model."""
 
 import math
 from typing import Any

@@ -6,7 +6,9 @@ import torch
 from train.loss import policy_loss
 
 
-def loss_of(log_ratio: list[float], advantages: list[float], mask: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_of(
+    log_ratio: list[float], advantages: list[float], mask: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     logprobs_BT = torch.tensor([log_ratio], requires_grad=True)
     loss, _ = policy_loss(
         logprobs_BT,

@@ -13,10 +13,10 @@ from gym_code.sandbox import Backend, BoxSpec, Sandbox, open_backend
 from gym_code.synth.families import BY_NAME
 from gym_code.synth.procedural import STUB, ProceduralSuite, repository
 from gym_code.types import Completion, Stop, ToolCall
+from train.config import load_config
 from train.demos import demonstrate, script
 from train.engine.base import Request, Sampling
 from train.grpo import learn_from, orders_for
-from train.config import load_config
 from train.rollout import Order, Roller
 from train.tokenizer import build_tokenizer
 
@@ -84,7 +84,9 @@ def test_a_group_is_rewarded_by_its_hidden_tests(chat: ChatFormat, backend: Back
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": f"return {function.wrong}", "g/2": "return None"}
     with roller(backend, chat) as rolls:
-        made = rolls.play([order(n) for n in range(3)], Scripted(chat, lambda key: calls(bodies[key])), Sampling())
+        made = rolls.play(
+            [order(n) for n in range(3)], Scripted(chat, lambda key: calls(bodies[key])), Sampling()
+        )
     assert [t.reward.value for t in made if t.reward] == [1.0, 0.0, 0.0]
     assert [t.stop for t in made] == [Stop.SUBMITTED] * 3
     assert [len(t.turns) for t in made] == [3, 3, 3]
@@ -130,13 +132,17 @@ def test_a_demonstration_is_tokenised_as_an_episode_is(chat: ChatFormat, backend
     [(path, function)] = made.missing.items()
     steps = script(path, function, made.start[path].content.decode(), random.Random(3))
     with roller(backend, chat) as rolls:
-        [played] = rolls.play([order(0, task_id)], Scripted(chat, lambda _: [c for c, _ in steps]), Sampling())
+        [played] = rolls.play(
+            [order(0, task_id)], Scripted(chat, lambda _: [c for c, _ in steps]), Sampling()
+        )
     last = played.turns[-1]
     assert last.completion is not None
     assert shown.token_ids == last.prompt_token_ids + last.completion.token_ids
 
 
-def test_a_policy_that_never_submits_is_cut_off_and_graded_as_it_stands(chat: ChatFormat, backend: Backend) -> None:
+def test_a_policy_that_never_submits_is_cut_off_and_graded_as_it_stands(
+    chat: ChatFormat, backend: Backend
+) -> None:
     [function] = repository(TASK).missing.values()
     lines = [*calls(f"return {function.right}")[:2], *calls("")[:1] * 3]
     with roller(backend, chat, turns=4) as rolls:
@@ -181,6 +187,8 @@ def test_orders_are_a_function_of_seed_and_step() -> None:
     ids = {o.task_id for o in orders_for(config, 3)}
     assert not ids & {o.task_id for o in orders_for(config, 4)}
     assert not ids & {o.task_id for o in orders_for(replace(config, seed=1), 3)}
-    assert all(o.task_id.split("__")[1].split("-")[0] not in config.held_out_families for o in orders_for(config, 3))
+    assert all(
+        o.task_id.split("__")[1].split("-")[0] not in config.held_out_families for o in orders_for(config, 3)
+    )
     trained = [name for name in BY_NAME if name not in config.held_out_families]
     assert {i.split("__")[1].split("-")[0] for i in ids} == set(trained)
