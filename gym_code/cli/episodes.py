@@ -12,6 +12,7 @@ import typer
 from gym_code import records
 from gym_code.cli.terminal import NO, Json, SandboxName, SuiteRef, TaskId, people, print_json, reward_json
 from gym_code.errors import ConfigError
+from gym_code.types import Outcome
 
 if TYPE_CHECKING:
     from gym_code.types import JSON, Trajectory
@@ -189,7 +190,10 @@ def _show_episode(summary: dict[str, JSON]) -> None:
     )
     if summary["error"]:
         people.print(f"error     {summary['error']}", markup=False, soft_wrap=True)
-    _show_grade(summary)
+    tests = summary["tests"]
+    failed = {test: outcome for test, outcome in tests.items() if outcome != Outcome.PASSED}
+    _show_grade(summary | {"tests": failed})
+    people.print(f"tests     {len(tests) - len(failed)} of {len(tests)} passed")
     if summary["out"]:
         people.print(f"recorded  {summary['out']}", markup=False, soft_wrap=True)
 
