@@ -89,6 +89,7 @@ def replay(
     suite: Annotated[str, typer.Option("--suite", help="Default: the one each record names.")] = "",
     sandbox: SandboxName = "auto",
     grade: Annotated[bool, typer.Option("--grade", help="Also compare patch and reward.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many.")] = None,
     as_json: Json = False,
 ) -> None:
     """Play recorded episodes again and name the first difference. Status 1 when one differs."""
@@ -104,7 +105,7 @@ def replay(
     rows: list[dict[str, JSON]] = []
     backend = open_backend(sandbox)
     try:
-        for number, trajectory in enumerate(reading.trajectories, start=1):
+        for number, trajectory in enumerate(reading.trajectories[:limit], start=1):
             found = play_again(trajectory, load_suite(suite or trajectory.suite), backend, grade=grade)
             difference = str(found.divergence) if found.divergence else None
             rows.append(
