@@ -46,7 +46,8 @@ class Sandbox(Protocol):
 
     Paths are absolute, or relative to the spec's `workdir`. Methods raise `SandboxClosed` after `close` and
     `SandboxError` when the box itself failed; what a command does wrong is an `ExecResult`. `read` and
-    `write` raise the ordinary `FileNotFoundError`, `IsADirectoryError`, `PermissionError` and `OSError(ENOSPC)` for
+    `write` raise the ordinary `FileNotFoundError`, `IsADirectoryError`, `PermissionError` and
+    `OSError(ENOSPC)` for
     what the agent's request got wrong.
     """
 
@@ -103,8 +104,8 @@ class Sandbox(Protocol):
     def diff(self) -> bytes:
         """The changes to the repository as a binary-safe git patch against the base commit.
 
-        Untracked files are in it, ignored ones (by the rules of the start tree) are not, `.git` never is. Empty
-        when nothing changed. Exported by the host: nothing in the tree (hooks, filters, attributes,
+        Untracked files are in it, ignored ones (by the rules of the start tree) are not, `.git` never is.
+        Empty when nothing changed. Exported by the host: nothing in the tree (hooks, filters, attributes,
         configuration) can run a program or change the result (law 7).
         """
 

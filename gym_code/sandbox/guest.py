@@ -468,7 +468,10 @@ def serve_write(path: bytes, mode: bytes, content: bytes) -> Fields:
     parent = os.path.dirname(path)
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, "is a directory")
-    os.makedirs(parent, exist_ok=True)
+    try:
+        os.makedirs(parent, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
     if os.stat(parent).st_dev in (os.stat("/proc").st_dev, os.stat("/dev").st_dev):
         raise PermissionError(errno.EACCES, "not a place for files")
     bits = 0o644
