@@ -1,7 +1,7 @@
 #!/bin/bash
 set -uxo pipefail
 cd /testbed
-git checkout ace25ab057627ce26bd70cf22d2b39ab3a1d7533 -- spans/tests/test_difference.py
+git checkout 4b881d6dd5f4be2b4cfcab6a4261ed165c1bfbfc -- spans/tests/test_difference.py
 base64 -d <<'GYM_CODE_PATCH' | git apply -v -
 ZGlmZiAtLWdpdCBhL3NwYW5zL3Rlc3RzL3Rlc3RfZGlmZmVyZW5jZS5weSBiL3NwYW5zL3Rlc3Rz
 L3Rlc3RfZGlmZmVyZW5jZS5weQppbmRleCBiMDBiNDQ4Li42OWE4Y2Y1IDEwMDY0NAotLS0gYS9z

@@ -1,7 +1,7 @@
 #!/bin/bash
 set -uxo pipefail
 cd /testbed
-git checkout bf0c46b15d78eb4f66e0c6580df0512bff83e34c -- tests/test_distance.py
+git checkout 3a8fa285c19907d5bae75668a696df7613d21b9c -- tests/test_distance.py
 base64 -d <<'GYM_CODE_PATCH' | git apply -v -
 ZGlmZiAtLWdpdCBhL3Rlc3RzL3Rlc3RfZGlzdGFuY2UucHkgYi90ZXN0cy90ZXN0X2Rpc3RhbmNl
 LnB5CmluZGV4IDc4ZjEwODguLjI4NWQ2NDIgMTAwNjQ0Ci0tLSBhL3Rlc3RzL3Rlc3RfZGlzdGFu

@@ -1,7 +1,7 @@
 #!/bin/bash
 set -uxo pipefail
 cd /testbed
-git checkout 8773b91051ee9d854f92b82b5f229802c9b5659a -- tests/test_wrap.py
+git checkout 540cfaf8c38c1e4c1581d9746bc4e575010ea43f -- tests/test_wrap.py
 base64 -d <<'GYM_CODE_PATCH' | git apply -v -
 ZGlmZiAtLWdpdCBhL3Rlc3RzL3Rlc3Rfd3JhcC5weSBiL3Rlc3RzL3Rlc3Rfd3JhcC5weQppbmRl
 eCBlOWYzNTYxLi40NmY5MTJmIDEwMDY0NAotLS0gYS90ZXN0cy90ZXN0X3dyYXAucHkKKysrIGIv

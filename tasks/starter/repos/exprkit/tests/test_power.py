@@ -49,13 +49,15 @@ def test_printing_keeps_the_grouping():
 
 
 def test_zero_to_a_negative_power():
-    with pytest.raises(ExprError, match="division by zero"):
+    with pytest.raises(ExprError) as caught:
         evaluate("0 ** -1")
+    assert caught.value.message == "division by zero"
 
 
 def test_no_complex_numbers():
-    with pytest.raises(ExprError, match="fractional power of a negative number"):
+    with pytest.raises(ExprError) as caught:
         evaluate("(-8) ** 0.5")
+    assert caught.value.message == "fractional power of a negative number"
 
 
 def test_no_gigantic_exponents():

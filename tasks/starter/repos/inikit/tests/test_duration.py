@@ -31,11 +31,13 @@ class DurationTest(unittest.TestCase):
         self.assertEqual(repr(inikit.parse_duration("0.5")), "0.5")
 
     def test_order_and_repeats_are_checked(self):
+        self.assertEqual(inikit.parse_duration("1h 2m 1s 5ms"), 3721.005)
         for text in ("30m1h", "1h 2h", "5ms 1s"):
             with self.subTest(text=text), self.assertRaisesRegex(ValueError, "not a duration"):
                 inikit.parse_duration(text)
 
     def test_nonsense(self):
+        self.assertEqual(inikit.parse_duration("1h30s"), 3630)
         for text in ("", " ", "h", "1x", "1h30", "-5s", "1 h", "1.h", "five"):
             with self.subTest(text=text), self.assertRaisesRegex(ValueError, "not a duration"):
                 inikit.parse_duration(text)

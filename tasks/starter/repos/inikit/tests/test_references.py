@@ -49,16 +49,20 @@ class ReferencesTest(unittest.TestCase):
         self.assertEqual(inikit.merge(low, high).get("s", "logs"), "/high/logs")
 
     def test_unknown_reference(self):
-        with self.assertRaisesRegex(inikit.ConfigError, "s.a refers to unknown s.b"):
+        with self.assertRaises(inikit.ConfigError) as caught:
             value("[s]\na = ${b}\n", "s", "a")
-        with self.assertRaisesRegex(inikit.ConfigError, "s.a refers to unknown t.c"):
-            value("[s]\na = ${t.c}\n", "s", "a")
+        self.assertEqual(str(caught.exception), "s.a refers to unknown s.b")
+        with self.assertRaises(inikit.ConfigError) as caught:
+            value("[s]\na = <${b}>\nb = ${t.c}\n", "s", "a")
+        self.assertEqual(str(caught.exception), "s.b refers to unknown t.c")
 
     def test_circular_reference(self):
-        with self.assertRaisesRegex(inikit.ConfigError, "circular reference: s.a -> s.b -> s.a"):
+        with self.assertRaises(inikit.ConfigError) as caught:
             value("[s]\na = ${b}\nb = ${a}\n", "s", "a")
-        with self.assertRaisesRegex(inikit.ConfigError, "circular reference: s.b -> s.c -> s.b"):
+        self.assertEqual(str(caught.exception), "circular reference: s.a -> s.b -> s.a")
+        with self.assertRaises(inikit.ConfigError) as caught:
             value("[s]\na = ${b}\nb = ${c}\nc = ${b}\n", "s", "a")
+        self.assertEqual(str(caught.exception), "circular reference: s.b -> s.c -> s.b")
 
     def test_twice_is_not_circular(self):
         self.assertEqual(value("[s]\na = ${b}${c}\nb = ${c}\nc = x\n", "s", "a"), "xx")

@@ -23,7 +23,7 @@ def parse(text: str) -> list[Node]:
 
 
 def expression(text: str, line: int) -> Expression:
-    """A path with filters: `user.name | trim | truncate: 10`."""
+    """A path with filters: `user.name | trim | repeat: 2`."""
     path, *calls = (part.strip() for part in _PIPE.split(text))
     if not _PATH.fullmatch(path):
         raise TemplateError(f"not a name: {path!r}", line)

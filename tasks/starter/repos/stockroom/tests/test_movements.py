@@ -100,3 +100,4 @@ def test_movements_are_frozen(movements):
     (movement,) = movements.read_movements(HEADER + "2024-01-01,a,in,1,1\n")
     with pytest.raises(AttributeError):
         movement.quantity = 2
+    assert movement.quantity == 1

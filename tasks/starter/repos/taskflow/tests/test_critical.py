@@ -67,5 +67,6 @@ def test_slack_keeps_the_order_of_tasks():
 
 def test_cycles_are_refused():
     for function in ("critical_path", "slack"):
-        with pytest.raises(CycleError):
+        with pytest.raises(CycleError) as caught:
             getattr(taskflow, function)(load_graph("a < b\nb < a"))
+        assert caught.value.cycle == ["a", "b", "a"]

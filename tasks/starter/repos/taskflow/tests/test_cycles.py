@@ -23,8 +23,9 @@ def test_the_way_to_the_cycle_is_left_out():
 
 
 def test_the_message_shows_the_cycle_alone():
-    with pytest.raises(CycleError, match=r"^cycle: b -> c -> b$"):
+    with pytest.raises(CycleError) as caught:
         load_graph("a < b\nb < c\nc < b").order()
+    assert str(caught.value) == "cycle: b -> c -> b"
 
 
 def test_diamonds_are_no_cycles():

@@ -50,6 +50,7 @@ def test_max_length_cuts_a_first_word_that_is_too_long():
 
 
 def test_max_length_must_be_positive():
+    assert textkit.slugify("text", max_length=1) == "t"
     with pytest.raises(ValueError, match="max_length"):
         textkit.slugify("text", max_length=0)
 

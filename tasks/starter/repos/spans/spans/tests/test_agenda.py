@@ -60,5 +60,6 @@ def test_pause_reaches_into_the_opening_from_outside():
 
 
 def test_pause_must_not_be_negative():
+    assert slots(Interval(0, 10), [Interval(2, 3)], 2, pause=0) == [(0, 2), (3, 10)]
     with pytest.raises(ValueError, match="pause"):
         free_slots(Interval(0, 10), [], 5, pause=-1)

@@ -89,7 +89,9 @@ def test_series_is_a_value():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="unknown unit 'year'"):
+    with pytest.raises(ValueError, match="unit") as caught:
         series(date(2024, 1, 1), "year")
-    with pytest.raises(ValueError, match="at least 1"):
+    assert str(caught.value) == "unknown unit 'year': one of day, week, month"
+    with pytest.raises(ValueError, match="every") as caught:
         series(date(2024, 1, 1), "day", every=0)
+    assert str(caught.value) == "every must be at least 1, not 0"
