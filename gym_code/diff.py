@@ -74,7 +74,9 @@ class FilePatch:
         return self.old is not None and self.new is not None and self.old != self.new and not self.copied
 
     def reversed(self) -> FilePatch:
-        """The patch that takes this one back. Raises `PatchError` where a binary has no backward half."""
+        """The patch that takes this one back. Raises `PatchError` for a copy or a binary without a way back."""
+        if self.copied:
+            raise PatchError("a copy cannot be taken back", where=self.new or "")
         binary = None
         if self.binary is not None:
             if self.binary[1] is None:

@@ -13,7 +13,7 @@ from gym_code.sandbox.base import BoxSpec
 from gym_code.types import Cause, Outcome, TestReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from gym_code.sandbox.base import Backend, Sandbox
     from gym_code.types import File, StartTree, Task
@@ -160,9 +160,16 @@ def _judge(plan: Plan, frames: Frames, cause: Cause) -> tuple[dict[str, Outcome]
     ending = _ending(frames, cause, reported=bool(first))
     if ending:
         notes[ending] = None
-    elif plan.canary and frames.canaries != (Outcome.FAILED,):
+    elif plan.canary and _tampered(frames, first.values()):
         notes[flags.RUNNER_TAMPERED] = None
     return report, list(notes)
+
+
+def _tampered(frames: Frames, outcomes: Collection[Outcome]) -> bool:
+    """Whether the test that must fail did not: it passed, or is missing where others passed."""
+    if not frames.canaries:
+        return Outcome.PASSED in outcomes
+    return any(outcome not in (Outcome.FAILED, Outcome.ERROR) for outcome in frames.canaries)
 
 
 def _ending(frames: Frames, cause: Cause, *, reported: bool) -> str | None:

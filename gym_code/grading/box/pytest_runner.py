@@ -19,20 +19,13 @@ if TYPE_CHECKING:
     State = tuple[list[str], list[str]]
 
 
-class Canary(pytest.Item):
+def canary() -> None:
     """Must fail; where it passes, the assertions or the bookkeeping were tampered with."""
-
-    def runtest(self) -> None:
-        """Fail, by an exception that does not come."""
-        try:
-            with pytest.raises(ZeroDivisionError):
-                pass
-        except BaseException:
-            raise AssertionError from None
-
-    def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
-        """Where it is: nowhere."""
-        return self.path, 0, self.name
+    try:
+        with pytest.raises(ZeroDivisionError):
+            pass
+    except BaseException:
+        raise AssertionError from None
 
 
 class Watch:
@@ -56,8 +49,9 @@ class Watch:
             if len(found) > 1:
                 self._tell(nodeid, "duplicated", "")
         items[:] = [found[0] for found in chosen.values() if len(found) == 1]
-        if self._canary_wanted:
-            items.append(Canary.from_parent(session, name="canary"))
+        parent = items[0].getparent(pytest.Module) if items and self._canary_wanted else None
+        if parent is not None:
+            items.append(pytest.Function.from_parent(parent, name="test_canary", callobj=canary))
             self._canary_id = items[-1].nodeid
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -111,7 +105,9 @@ def describe(report: pytest.TestReport | pytest.CollectReport) -> str:
         return f"{path}:{crash.lineno}: {crash.message}"
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[-1])
-    return str(report.longrepr)[-1000:]
+    text = str(report.longrepr)
+    marked = [line[1:].strip() for line in text.splitlines() if line.startswith("E ")]
+    return "\n".join(marked) or text[-1000:]
 
 
 def prepare(plan: dict[str, Any]) -> State:
