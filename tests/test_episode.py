@@ -184,6 +184,27 @@ def test_law_3_a_sandbox_that_fails_is_our_fault_and_never_a_zero(
         assert (two.stop, two.error) == (Stop.SUBMITTED, "SandboxError: the disk is gone")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf /testbed/* /testbed/.git",
+        "chmod 0 /testbed",
+        "kill -9 1; kill -STOP 1; kill -9 $PPID",
+        "head -c 300000000 /dev/zero > big",
+        "git config core.fsmonitor 'touch /tmp/x'; printf '* filter=evil' > .gitattributes; "
+        "git config filter.evil.clean 'touch /tmp/x'; ln -s / root; ln -s . self",
+    ],
+)
+def test_law_3_whatever_an_agent_breaks_in_its_box_is_its_own_0(backend: Backend, command: str) -> None:
+    with episode(backend, disk_bytes=32 * 1024**2) as one:
+        one.act(call("bash", command=command, timeout=5))
+        for name, arguments in (("view", {"path": "."}), ("test", {}), ("search", {"pattern": "def"})):
+            [result] = one.act(call(name, **arguments))
+            assert result.content
+        one.act(call("submit"))
+        assert (one.stop, one.finish().value, one.error) == (Stop.SUBMITTED, 0.0, None)
+
+
 def test_closing_from_another_thread_cancels_a_command(backend: Backend) -> None:
     one = episode(backend)
     threading.Timer(0.5, one.close).start()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gym_code.errors import ToolCallError
 from gym_code.tools.spec import Tool, ToolContext
 from gym_code.tools.text import READ_BYTES, decode, one_line, path_errors
+from gym_code.types import ordered_unique
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,10 +48,10 @@ def _places(data: bytes, old: bytes) -> list[int]:
 
 def _not_once(path: str, data: bytes, old: bytes, places: Sequence[int]) -> str:
     if places:
-        lines = [data.count(b"\n", 0, at) + 1 for at in places[:_SHOWN_PLACES]]
+        lines = ordered_unique([str(data.count(b"\n", 0, at) + 1) for at in places[:_SHOWN_PLACES]])
         more = ", ..." if len(places) > _SHOWN_PLACES else ""
         count = f"{len(places)} times" if len(places) < 1000 else "1000 times or more"
-        where = ", ".join(map(str, lines)) + more
+        where = ", ".join(lines) + more
         return f"old was found {count} in {path} (lines {where}), expected once; give more text around it."
     return f"old was found 0 times in {path}, expected once. {_nearest(decode(data)[0], decode(old)[0])}"
 

@@ -99,5 +99,7 @@ def _nearest(sandbox: Sandbox, path: str) -> str:
         names = sandbox.list(folder or ("/" if path.startswith("/") else "."))[:_SIBLINGS]
     except OSError:
         return "."
+    if name in names:
+        return ": it is a symbolic link to nothing."
     near = difflib.get_close_matches(name[:80], [name.rstrip("/") for name in names], n=1)
     return f"; did you mean {posixpath.join(folder, near[0])}?" if near else "."

@@ -128,6 +128,12 @@ def test_search_is_bounded(real: Hand) -> None:
     assert shown.endswith("\n[more than 13 matches; narrow the pattern or the path]")
 
 
+def test_search_of_a_tree_deeper_than_the_stack(real: Hand) -> None:
+    dig = "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
+    real.says("bash", command=f'python3 -c "{dig}"; ln -s . circle')
+    assert real.says("search", pattern="def add") == "calc.py:1: def add(a, b):"
+
+
 def test_names_that_are_not_utf8(real: Hand) -> None:
     real.says("bash", command=r"printf 'def strange():\n    pass\n' > $(printf 'caf\xe9.py')")
     assert "caf\\udce9.py" in real.says("view", path=".").split("\n")
