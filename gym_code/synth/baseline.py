@@ -127,7 +127,8 @@ def _covering_run(
     requirements = [*source.requires, *(["pytest"] if layout.runner == "pytest" else [])]
     tried: set[str] = set()
     while True:
-        run = _run_once(source, layout, found, [*requirements, "coverage"], backend)
+        packages = pins.pin([*requirements, "coverage"], where=source.origin)
+        run = _run_once(source, _environment(layout, packages), layout, found, backend)
         module = pins.missing_module([*run.errors.values(), run.console])
         project = pins.project_of(module, source.files) if module and module not in layout.modules else None
         if project is None or project in tried or len(tried) >= MISSING_ROUNDS:
@@ -138,7 +139,9 @@ def _covering_run(
     kept = tuple(path for path in layout.tests if path not in broken)
     if not kept or not run.complete:
         raise InputError(f"the tests do not run: {_reason(run)}", where=source.origin)
-    packages = pins.pin(requirements, where=source.origin)
+    if not any(name.lower().startswith("coverage") for name in requirements):
+        # It measures the suite; no task needs it, and it brings nothing else along.
+        packages = tuple(name for name in packages if not name.startswith("coverage=="))
     own = leaks.among_packages(source.name, packages)
     if own:
         raise InputError(f"the test environment needs {own}, the package itself", where=source.origin)
@@ -146,9 +149,8 @@ def _covering_run(
 
 
 def _run_once(
-    source: Source, layout: Layout, found: tuple[Function, ...], requirements: list[str], backend: Backend
+    source: Source, environment: Environment, layout: Layout, found: tuple[Function, ...], backend: Backend
 ) -> SuiteRun:
-    environment = _environment(layout, pins.pin(requirements, where=source.origin))
     limits = Limits(exec_seconds=SUITE_SECONDS)
     with backend.open(box_spec(source.files, environment, limits)) as box:
         return run_suite(box, layout, timeout=SUITE_SECONDS, functions=found)
@@ -173,10 +175,10 @@ def _candidates(
         covered = run.covered.get(function.key)
         if function.trivial:
             reason = "nothing in it"
+        elif covered is not None and covered.at_import:
+            reason = "runs at import"
         elif covered is None or not stable.intersection(covered.tests):
             reason = "not covered by a stable test"
-        elif covered.at_import:
-            reason = "runs at import"
         else:
             kept.append(function)
             continue

@@ -43,11 +43,10 @@ class Journal:
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = self._path.read_bytes().split(b"\n")[:-1] if self._path.exists() else []
-        if lines and json.loads(lines[0]).get("inputs") == self._header:
+        first = json.dumps({"inputs": self._header}).encode()
+        if lines[:1] == [first]:
             self._read(lines[1:])
-            kept = b"".join(line + b"\n" for line in lines)
-        else:
-            kept = json.dumps({"inputs": self._header}).encode() + b"\n"
+        kept = b"".join(line + b"\n" for line in (lines if lines[:1] == [first] else [first]))
         temporary = self._path.with_suffix(".tmp")
         temporary.write_bytes(kept)
         temporary.replace(self._path)

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 from gym_code.errors import InputError
@@ -45,6 +46,9 @@ KNOWN = {
 _NAMED_IN = re.compile(
     r"(^|/)(pyproject\.toml|setup\.(py|cfg)|tox\.ini|noxfile\.py|.*requirements.*\.(txt|in))$"
 )
+_BY_NAME = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[\w\s,.-]*\])?\s*(\(?\s*[<>=!~][^@/\\]*)?(;.*)?", re.DOTALL
+)
 _MISSING = re.compile(r"(?:ModuleNotFoundError|ImportError): No module named '([\w.]+)'")
 
 
@@ -53,10 +57,17 @@ def pin(requirements: Iterable[str], *, where: str = "") -> tuple[str, ...]:
     wanted = sorted(set(requirements))
     if not wanted:
         return ()
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+    for text in wanted:
+        # A direct reference (`name @ git+https:...`) or a path would make pip fetch and build a tree.
+        if not _BY_NAME.fullmatch(text):
+            raise InputError("requirement by address", where=where, expected="NAME and versions", found=text)
+    command = [sys.executable, "-I", "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--only-binary", ":all:", "--report", "-", "--", *wanted]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
+        with tempfile.TemporaryDirectory(prefix="gym-code-pins-") as empty:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False, cwd=empty
+            )
     except subprocess.TimeoutExpired:
         raise InputError(f"pip found no versions in {PIP_SECONDS} s", where=where) from None
     if done.returncode != 0:
