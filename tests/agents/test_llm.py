@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agents.llm import ChatPolicy
+from agents.loop import play
 from agents.policy import ContextFullError, PolicyError, load_policy
+from gym_code.episode import Episode
 from gym_code.errors import ConfigError
+from gym_code.sandbox import open_backend
 from gym_code.tools import MALFORMED, openai_tools
-from gym_code.types import Task
+from gym_code.types import Stop, Task
+from tests.toys import ToySuite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,3 +213,28 @@ def test_no_endpoint_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(ConfigError, match="expected base_url or OPENAI_API_KEY"):
         load_policy("llm", {"model": "m"})
+
+
+@pytest.mark.sandbox
+def test_an_episode_over_http_is_solved_after_a_malformed_call(endpoint: Endpoint) -> None:
+    edit = {"path": "calc.py", "old": "add(a, b):\n    return a - b", "new": "add(a, b):\n    return a + b"}
+    endpoint.answers = [
+        answer("", ("c1", "edit", '{"path": "calc.py", ')),
+        failure(502, "bad gateway"),
+        answer("Again.", ("c2", "edit", json.dumps(edit)), ("c3", "test", "{}")),
+        answer("", ("c4", "submit", "{}")),
+    ]
+    backend = open_backend("namespace")
+    try:
+        with Episode(ToySuite(packages=("pytest==9.2.0",)), "toy__add-1", backend) as episode:
+            trajectory = play(policy(endpoint), episode)
+    finally:
+        backend.close()
+    contents = [[result.content for result in turn.results] for turn in trajectory.turns]
+    assert contents[0][0].startswith("Error: edit: the arguments are not JSON:")
+    assert contents[1:] == [["Edited calc.py.", "2 passed, 0 failed"], ["Submitted."]]
+    assert (trajectory.stop, episode.tokens) == (Stop.SUBMITTED, 3150)
+    assert trajectory.reward is not None
+    assert trajectory.reward.value == 1.0
+    roles = [message["role"] for message in endpoint.requests[-1]["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "tool", "tool"]
