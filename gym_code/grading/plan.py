@@ -14,7 +14,7 @@ from gym_code.errors import PatchError
 from gym_code.grading import flags
 from gym_code.grading.run import Plan
 from gym_code.grading.runners import runner_named
-from gym_code.grading.startup import is_bytecode, is_startup_change, shadows, test_directories
+from gym_code.grading.startup import directories_for_tests, is_bytecode, is_startup_change, shadows
 from gym_code.patch import apply_patch, with_changes
 from gym_code.types import ordered_unique
 
@@ -91,7 +91,7 @@ def _only_the_agents(
 
     What the gold patch touches too is left to the agent, except the graded tests themselves.
     """
-    directories = tuple(f"{directory}/" for directory in test_directories(tests))
+    directories = tuple(f"{directory}/" for directory in directories_for_tests(tests))
     kept: Changes = {}
     found: dict[str, None] = {}
     for path, file in wanted.items():

@@ -40,7 +40,7 @@ def is_bytecode(path: str) -> bool:
     return path.endswith((".pyc", ".pyo")) or "__pycache__" in path.split("/")
 
 
-def test_directories(test_files: Iterable[str]) -> frozenset[str]:
+def directories_for_tests(test_files: Iterable[str]) -> frozenset[str]:
     """The directories that are for tests alone: the outermost `test` or `tests` above each test file."""
     found = set()
     for path in test_files:

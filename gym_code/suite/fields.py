@@ -183,9 +183,10 @@ def _note_lines(node: yaml.Node | None, prefix: str, fields: Fields) -> None:
         if not isinstance(key, yaml.ScalarNode):
             continue
         name = f"{prefix}.{key.value}" if prefix else key.value
-        if name in fields.lines:
-            fields.problem(name, "a field once", "it twice")
+        repeated = name in fields.lines
         fields.lines[name] = key.start_mark.line + 1
+        if repeated:
+            fields.problem(name, "a field once", "it twice")
         _note_lines(value, name, fields)
 
 
