@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from gym_code.errors import SandboxError
 from gym_code.sandbox.gitobjects import EXECUTABLE, LINK, REGULAR, Objects
+from gym_code.sandbox.lease import SCRATCH, owner_tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ def make_patch(base: Entries, after: Entries, objects: Objects, alternates: Path
         return b""
     old, new = objects.tree(base), objects.tree(after)
     directory = tempfile.mkdtemp(
-        prefix="gym-code-git-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+        prefix=f"gym-code-git-{owner_tag()}-", dir=SCRATCH if SCRATCH.is_dir() else None
     )
     try:
         write_repository(Path(directory), objects, alternates)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from gym_code.errors import EnvironmentBuildError
 from gym_code.sandbox.layout import Home
+from gym_code.sandbox.lease import owner_tag
 from gym_code.types import Environment
 
 RECIPE = "1"
@@ -236,7 +237,7 @@ def locked(final: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def building(final: Path) -> Iterator[Path]:
     """A temporary directory that takes the final name when all went well and disappears otherwise."""
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    part = final.with_name(f".part-{owner_tag()}-{final.name}")
     try:
         part.mkdir()
         yield part

@@ -67,10 +67,15 @@ class Keeper:
                 os.unlink("0")
         return ""
 
-    def serve(self) -> None:
-        """Until the owner goes away."""
+    def serve(self, owner: int) -> None:
+        """Until the owner (a pid descriptor) goes away."""
         self.reply({"ready": True, "problem": self.storage})
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        poll.register(owner, select.POLLIN)
         while True:
+            if any(fd == owner for fd, _ in poll.poll()):
+                return  # a process it forked may still hold our socket open
             data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 4)
             if not data:
                 return
@@ -90,7 +95,7 @@ class Keeper:
             self.launch(request["argv"])
         elif op == "activate":
             box = self.boxes[request["box"]]
-            self.reply({"layer": self.activate(box, request), "pid": box.pid})
+            self.reply({"layer": self.activate(box, request), "pid": box.child()})
         elif op == "export":
             self.export(request)
         elif op == "merge":
@@ -314,6 +319,7 @@ def main() -> None:
     """`keeper FD UID HOME`; the reason of a failed start goes to the owner."""
     fd, uid, home = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     channel = socket.socket(fileno=fd)
+    owner = os.pidfd_open(os.getppid())
     channel.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the owner's to handle
     os.setsid()
@@ -323,4 +329,4 @@ def main() -> None:
     except OSError as error:
         channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         return
-    keeper.serve()
+    keeper.serve(owner)

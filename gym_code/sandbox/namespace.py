@@ -16,20 +16,23 @@ import os
 import platform
 import posixpath
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox import bwrap, changes, export, seccomp
 from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
+from gym_code.sandbox.cgroups import Group, Groups, find_groups
 from gym_code.sandbox.gitobjects import LINK, Objects
 from gym_code.sandbox.guest import Fields
 from gym_code.sandbox.ignore import IgnoreRules
 from gym_code.sandbox.image import environment_directory
 from gym_code.sandbox.layout import Home, open_home
+from gym_code.sandbox.lease import Lease, hold, reap
 from gym_code.sandbox.link import KeeperLink
-from gym_code.sandbox.pool import Blank, Pool
+from gym_code.sandbox.pool import Blank, Key, Pool
 from gym_code.sandbox.store import Layer, Store
 from gym_code.types import Cause, ExecResult
 
@@ -71,26 +74,13 @@ class NamespaceBackend:
 
     def capabilities(self) -> Capabilities:
         """What works here: raises `SandboxUnavailable` when nothing does."""
-        self._parts()
-        filtered = seccomp.supported()
+        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes disk_bytes"
         return Capabilities(
             name=self.name,
             processes=True,
             network_isolated=True,
-            limits_enforced=(
-                "exec_seconds",
-                "output_bytes",
-                "memory_bytes",
-                "cpu_seconds",
-                "processes",
-                "disk_bytes",
-            ),
-            notes={
-                "memory_bytes": "a watchdog over the box's processes, every 20 ms",
-                "processes": "RLIMIT_NPROC, counted in the box's own user namespace",
-                "disk_bytes": "the size of the tmpfs that holds what the box writes",
-                "seccomp": "filter active" if filtered else f"no table for {platform.machine()}",
-            },
+            limits_enforced=tuple(limits.split()),
+            notes=self._parts().notes,
         )
 
     def fingerprint(self) -> str:
@@ -128,8 +118,7 @@ class NamespaceBackend:
         for box in boxes:
             box.close()
         if parts is not None:
-            parts.pool.close()
-            parts.keeper.close()
+            parts.close()
 
     def __enter__(self) -> NamespaceBackend:
         return self
@@ -163,25 +152,53 @@ class _Parts:
     keeper: KeeperLink
     pool: Pool
     program: str
-    environments: dict[str, Path] = field(default_factory=dict)
+    lease: Lease
+    groups: Groups | None
+    notes: Mapping[str, str]
+    keys: dict[tuple[str, str], Key] = field(default_factory=dict)
+    held: list[int] = field(default_factory=list)
+    """Locks on the environments in use."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def start(cls, root: Path | None, spare: int) -> _Parts:
         program = bwrap.find_bwrap()
         home = open_home(root)
+        reap(home)
         keeper = KeeperLink(home)
-        return cls(home, Store(home), keeper, Pool(keeper, spare), program)
+        lease = Lease.write(home, keeper.process.pid)
+        groups, where = find_groups()
+        wall = f", with a hard wall behind it ({where})" if groups else f"; no control groups ({where})"
+        notes = {
+            "memory_bytes": "a watchdog over the box's processes, every 20 ms" + wall,
+            "processes": "RLIMIT_NPROC, counted in the box's own user namespace",
+            "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots",
+            "seccomp": "filter active" if seccomp.supported() else f"no table for {platform.machine()}",
+            "uid": f"boxes belong to uid {home.uid}",
+        }
+        return cls(home, Store(home), keeper, Pool(keeper, spare), program, lease, groups, notes)
 
-    def key(self, spec: BoxSpec) -> tuple[str, ...]:
+    def close(self) -> None:
+        """End the keeper, and with it whatever is left."""
+        self.pool.close()
+        self.keeper.close()
+        self.lease.release()
+        for descriptor in self.held:
+            os.close(descriptor)
+
+    def key(self, spec: BoxSpec) -> Key:
         """The pool key of a spec: the whole bubblewrap command."""
-        digest = spec.environment.digest
-        workdir = bwrap.check_workdir(spec.workdir)
+        wanted = spec.environment.digest, spec.workdir
         with self.lock:
-            path = self.environments.get(digest)
-            if path is None:
-                path = self.environments[digest] = environment_directory(self.home, spec.environment)
-        return tuple(bwrap.command(self.program, path, bwrap.skeleton(self.home, path), workdir))
+            key = self.keys.get(wanted)
+        if key is None:
+            workdir = bwrap.check_workdir(spec.workdir)
+            path = environment_directory(self.home, spec.environment)
+            key = tuple(bwrap.command(self.program, path, bwrap.skeleton(self.home, path), workdir))
+            with self.lock:
+                self.keys[wanted] = key
+                self.held.append(hold(path.with_name(path.name + ".use")))
+        return key
 
     def drop(self, frozen: Stack) -> list[str]:
         """Give back one use of each; the names of those nobody uses any more."""
@@ -211,21 +228,37 @@ class NamespaceSandbox:
     ) -> None:
         self.spec = spec
         self._backend, self._parts, self._layer = backend, parts, layer
-        self._number, self._guest = blank.number, blank.guest
         self._frozen: Stack = []
         self._snapshots: dict[str, Stack] = {}
         self._closed = False
         self._top = ""
+        self._group: Group | None = None
+        self._kills = 0
         self._env = {**bwrap.BASE_ENV, **spec.environment.env}
         self._workdir = bwrap.check_workdir(spec.workdir)
         try:
-            self._activate(frozen, detach=False)
-            limits = spec.limits
-            numbers = (limits.memory_bytes, limits.processes, limits.cpu_seconds or 0)
-            self._ask([b"limits", *(b"%d" % number for number in numbers)])
+            self._move_in(blank, frozen)
         except BaseException:
             parts.pool.discard(blank)
+            self._remove_group()
             raise
+
+    def _move_in(self, blank: Blank, frozen: Stack) -> None:
+        """Make a blank box ours."""
+        self._number, self._guest = blank.number, blank.guest
+        pid = self._activate(frozen, detach=False)
+        limits = self.spec.limits
+        if self._parts.groups is not None:
+            self._group = self._parts.groups.make(limits.memory_bytes, limits.disk_bytes)
+            self._group.add(pid)
+            self._kills = 0
+        numbers = (limits.memory_bytes, limits.processes, limits.cpu_seconds or 0)
+        self._ask([b"limits", *(b"%d" % number for number in numbers)])
+
+    def _remove_group(self) -> None:
+        if self._group is not None:
+            self._group.remove()
+            self._group = None
 
     @property
     def base_commit(self) -> str:
@@ -261,9 +294,16 @@ class NamespaceSandbox:
         request += [b"%d" % len(argv), *(os.fsencode(word) for word in argv)]
         for key, value in variables.items():
             request += [os.fsencode(key), os.fsencode(value)]
-        reply = self._ask([*request, stdin], seconds + GRACE_SECONDS)
+        begin = time.monotonic()
+        try:
+            reply = self._ask([*request, stdin], seconds + GRACE_SECONDS)
+        except SandboxClosed:
+            if self._closed or not self._killed_for_memory():
+                raise
+            self._revive()  # the kernel chose our supervisor, but the agent's memory was the reason
+            return ExecResult(exit_code=137, cause=Cause.OUT_OF_MEMORY, seconds=time.monotonic() - begin)
         code, took, cause, missing, out, err, private = reply
-        return ExecResult(
+        result = ExecResult(
             exit_code=int(code),
             stdout=out,
             stderr=err,
@@ -272,6 +312,28 @@ class NamespaceSandbox:
             truncated_bytes=int(missing),
             channel=private,
         )
+        if result.exit_code and result.cause is not Cause.OUT_OF_MEMORY and self._killed_for_memory():
+            return replace(result, cause=Cause.OUT_OF_MEMORY)
+        return result
+
+    def _killed_for_memory(self) -> bool:
+        """Whether the kernel has killed something of this box for memory since we last asked."""
+        if self._group is None:
+            return False
+        kills, before = self._group.kills(), self._kills
+        self._kills = kills
+        return kills > before
+
+    def _revive(self) -> None:
+        """A new process 1 over the files as they stand."""
+        self._guest.close()
+        self._parts.keeper.request("destroy", box=self._number, layers=[])
+        self._remove_group()
+        top, self._top = Frozen(self._top, users=1), ""
+        self._parts.keep(self._frozen)
+        layers = [top, *self._frozen]
+        self._move_in(self._parts.pool.take(self._parts.key(self.spec)), layers)
+        self._parts.drop(layers)
 
     def read(self, path: str, *, max_bytes: int | None = None) -> bytes:
         """The content of a file."""
@@ -345,6 +407,7 @@ class NamespaceSandbox:
         layers = self._parts.drop(held) + ([self._top] if self._top else [])
         with contextlib.suppress(SandboxError):  # a keeper that is gone took the box with it
             self._parts.keeper.request("destroy", box=self._number, layers=layers)
+        self._remove_group()
         self._parts.store.release(self._layer.digest)
         self._backend._forget(self)
 
@@ -377,8 +440,8 @@ class NamespaceSandbox:
     def _path(self, path: str) -> bytes:
         return os.fsencode(posixpath.join(self._workdir, path))
 
-    def _activate(self, frozen: Stack, *, detach: bool) -> None:
-        """Stand on these layers with a fresh upper directory."""
+    def _activate(self, frozen: Stack, *, detach: bool) -> int:
+        """Stand on these layers with a fresh upper directory; the pid of process 1."""
         reply, _ = self._parts.keeper.request(
             "activate",
             box=self._number,
@@ -393,6 +456,7 @@ class NamespaceSandbox:
         self._frozen, self._top = list(frozen), reply["layer"]
         if dead:
             self._parts.keeper.request("drop", layers=dead)
+        return int(reply["pid"])
 
     def _freeze(self) -> None:
         """Turn the upper directory into the first of the layers below a new one."""

@@ -9,13 +9,10 @@ locks of a dead process back.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from gym_code.errors import InputError, SandboxError
 from gym_code.gitrepo import SECONDS
 from gym_code.sandbox.gitobjects import StartRepo, start_repo
 from gym_code.sandbox.layout import Home
+from gym_code.sandbox.lease import hold, owner_tag, prune_layers
 from gym_code.types import StartTree, tree_digest
 
 FORMAT = "1"
@@ -70,7 +68,7 @@ class Store:
         with self._lock:
             descriptor, users = self._held.get(start.digest, (-1, 0))
             if descriptor < 0:
-                descriptor = _hold(path)
+                descriptor = hold(path.with_name(path.name + ".use"))
             self._held[start.digest] = (descriptor, users + 1)
         try:
             if not (path / "fs").is_dir():
@@ -96,7 +94,7 @@ class Store:
         if found != start.digest:
             raise InputError("start tree differs from its digest", expected=start.digest, found=found)
         repo = start_repo(files)
-        part = path.with_name(f".part-{os.getpid()}-{threading.get_ident()}-{start.digest}")
+        part = path.with_name(f".part-{owner_tag()}-{threading.get_ident()}-{start.digest}")
         try:
             _write(part, repo, start, self.home.uid if os.geteuid() == 0 else -1)
             part.rename(path)
@@ -106,23 +104,7 @@ class Store:
                 raise SandboxError(f"cannot write the start layer {path}: {error}") from error
         self._made += 1
         if self._made % 256 == 0:
-            prune(self.home, keep=KEPT_LAYERS)
-
-
-def _hold(path: Path) -> int:
-    """A shared lock on a layer's lock file. The file may be removed between opening and locking: then
-    again."""
-    lock = path.with_name(path.name + ".lock")
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        os.utime(descriptor)
-        try:
-            if os.stat(lock).st_ino == os.fstat(descriptor).st_ino:
-                return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
+            prune_layers(self.home, keep=KEPT_LAYERS)
 
 
 def _write(part: Path, repo: StartRepo, start: StartTree, owner: int) -> None:
@@ -182,37 +164,3 @@ def _write(part: Path, repo: StartRepo, start: StartTree, owner: int) -> None:
     manifest = {os.fsdecode(path): [mode.decode(), oid.hex()] for path, (mode, oid) in repo.entries.items()}
     (part / "manifest.json").write_text(json.dumps(manifest))
     (part / "base_commit").write_text(repo.base_commit)
-
-
-def prune(home: Home, *, keep: int, older_than: float = 0.0, dry_run: bool = False) -> list[str]:
-    """Remove unused layers beyond the `keep` latest used, if unused for `older_than` seconds; their names."""
-    locks = sorted(home.layers.glob("*.lock"), key=_last_use)
-    removed = []
-    for lock in locks[: max(0, len(locks) - keep)]:
-        if time.time() - _last_use(lock) < older_than:
-            break
-        with contextlib.suppress(FileNotFoundError), open(lock, "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            removed.append(lock.name.removesuffix(".lock"))
-            if not dry_run:
-                _remove_layer(lock.with_name(removed[-1]))
-                lock.unlink(missing_ok=True)
-    return removed
-
-
-def _remove_layer(path: Path) -> None:
-    """Rename first: a half-removed layer must not look like a whole one."""
-    if path.is_dir():
-        gone = path.with_name(f".part-{os.getpid()}-gone-{path.name}")
-        path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-
-def _last_use(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0

@@ -1,0 +1,124 @@
+"""A memory control group for each box, where root can make them: the hard wall behind the supervisor's
+watchdog.
+
+Version 1 and version 2 are told apart by the files that are there, not by version numbers: in hybrid mode
+the unified tree has no memory controller. An ordinary user has no control groups; then the watchdog and
+rlimits stand alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gym_code.sandbox.lease import owner_tag
+
+PREFIX = "gym-code-"
+_SLACK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The control group of one box."""
+
+    path: Path
+    unified: bool
+
+    def set_limit(self, size: int) -> None:
+        """Most bytes of memory, page cache and tmpfs."""
+        name = "memory.max" if self.unified else "memory.limit_in_bytes"
+        (self.path / name).write_text(str(size))
+
+    def add(self, pid: int) -> None:
+        """Put a process in; its children follow."""
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def kills(self) -> int:
+        """How many processes the kernel has killed for memory here."""
+        name = "memory.events" if self.unified else "memory.oom_control"
+        for line in (self.path / name).read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+        return 0
+
+    def remove(self) -> None:
+        """Give it back; one that is still dying is left to `gc`."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+@dataclass(slots=True)
+class Groups:
+    """Makes groups below one parent."""
+
+    parent: Path
+    unified: bool
+    _tag: str = field(default_factory=owner_tag)
+    _count: Iterator[int] = field(default_factory=itertools.count)
+
+    def make(self, memory_bytes: int, disk_bytes: int) -> Group:
+        """A group for a box. What the box writes to its tmpfs counts here too, so both limits add up."""
+        group = Group(self.parent / f"{PREFIX}{self._tag}-{next(self._count)}", self.unified)
+        group.path.mkdir()
+        group.set_limit(memory_bytes + disk_bytes + _SLACK_BYTES)
+        return group
+
+
+def find_groups() -> tuple[Groups | None, str]:
+    """Where groups can be made, found by making one; else None and the reason."""
+    if os.geteuid() != 0:
+        return None, "not root"
+    reason = "no memory controller is mounted"
+    for parent, unified in _parents():
+        groups = Groups(parent, unified)
+        try:
+            group = groups.make(1 << 30, 0)
+            group.remove()
+        except OSError as error:
+            reason = f"{parent}: {error.strerror}"
+            continue
+        return groups, f"cgroup {'v2' if unified else 'v1'} at {parent}"
+    return None, reason
+
+
+def leased_groups() -> Iterator[tuple[str, Path]]:
+    """Every group of ours, with its owner's tag."""
+    for parent, _ in _parents():
+        for path in parent.glob(f"{PREFIX}*"):
+            yield "-".join(path.name.removeprefix(PREFIX).split("-")[:2]), path
+
+
+def _parents() -> Iterator[tuple[Path, bool]]:
+    """Directories to try: our own group of each memory hierarchy, then its root."""
+    for line in _lines("/proc/self/mounts"):
+        _, place, kind, options, *_ = line.split(" ")
+        unified = kind == "cgroup2"
+        if not unified and not (kind == "cgroup" and "memory" in options.split(",")):
+            continue
+        if unified and "memory" not in " ".join(_lines(f"{place}/cgroup.subtree_control")).split():
+            continue
+        own = Path(place + _own(unified))
+        # In version 2 a group with processes may have no children that limit: there only the root will do.
+        for parent in [Path(place)] if unified else dict.fromkeys((own, Path(place))):
+            if parent.is_dir():
+                yield parent, unified
+
+
+def _own(unified: bool) -> str:
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if (unified and not controllers) or "memory" in controllers.split(","):
+            return path.rstrip("/")
+    return ""
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
