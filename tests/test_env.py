@@ -94,6 +94,17 @@ def test_an_episode_from_reset_to_reward(env: gymnasium.Env[Any, Any]) -> None:
         env.step(call("submit"))
 
 
+@pytest.mark.parametrize("env_id", ["RepoFix-v0", "RepoBuild-v0"])
+def test_by_default_the_starter_suite_is_played(env_id: str) -> None:
+    env = gymnasium.make(env_id)
+    _, info = env.reset(seed=0)
+    assert info["kind"] == {"RepoFix-v0": "fix", "RepoBuild-v0": "build"}[env_id]
+    observation, *_ = env.step(call("test"))
+    assert observation["content"] == f"{len(info['visible_tests'])} passed, 0 failed"
+    assert env.step(call("submit"))[1:4] == (0.0, True, False)
+    env.close()
+
+
 def test_ten_steps_of_sampled_actions_stay_in_the_spaces(env: gymnasium.Env[Any, Any]) -> None:
     env.action_space.seed(3)
     observation, _ = env.reset(seed=3)
