@@ -107,7 +107,9 @@ def test_bad_options_are_explained(options: str, message: str) -> None:
         suite(options)
 
 
-@pytest.mark.parametrize("task_id", ["nonsense", "procedural__gap-l9-f1-train-1", "procedural__gap-l1-f1-test-1"])
+@pytest.mark.parametrize(
+    "task_id", ["nonsense", "procedural__gap-l9-f1-train-1", "procedural__gap-l1-f1-test-1"]
+)
 def test_an_id_of_no_task_is_refused(task_id: str) -> None:
     with pytest.raises(TaskError, match="no procedural task"):
         ProceduralSuite().task(task_id)
