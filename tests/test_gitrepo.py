@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gym_code.errors import TaskError
 from gym_code.gitrepo import IDENTITY, MESSAGE, SECONDS, base_commit
-from gym_code.types import File
+from gym_code.sandbox import open_backend
+from gym_code.sandbox.base import BoxSpec
+from gym_code.types import File, StartTree, tree_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,3 +84,14 @@ def test_paths_git_cannot_hold_are_refused(path: str) -> None:
 def test_a_file_that_is_also_a_directory_is_refused() -> None:
     with pytest.raises(TaskError, match="also a directory"):
         base_commit({"a": File(), "a/b": File()})
+
+
+@pytest.mark.sandbox
+def test_law_1_a_box_has_this_commit() -> None:
+    tree = {path: file for path, file in TREE.items() if "\n" not in path}
+    with closing(open_backend("namespace")) as backend:
+        spec = BoxSpec(start=StartTree(digest=tree_digest(tree), files=lambda: tree))
+        with backend.open(spec) as box:
+            assert box.base_commit == base_commit(tree)
+            shown = box.exec(["git", "log", "-1", "--format=%H"]).stdout.decode().strip()
+    assert shown in ("", base_commit(tree)), "a box without git shows nothing"
