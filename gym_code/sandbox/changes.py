@@ -217,7 +217,7 @@ def apply_layer(source: str, target: str) -> None:
             was_directory = exists and stat.S_ISDIR(os.lstat(there).st_mode)
             hides = opaque(here) or (exists and not was_directory)
             if exists and hides:
-                _remove(there)
+                remove(there)
             if not exists or hides:
                 os.mkdir(there)
             os.chmod(there, stat.S_IMODE(info.st_mode))
@@ -226,7 +226,7 @@ def apply_layer(source: str, target: str) -> None:
             apply_layer(here, there)
         else:
             if exists:
-                _remove(there)
+                remove(there)
             _copy(here, there, info)
         os.utime(there, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
 
@@ -243,10 +243,11 @@ def _copy(here: str, there: str, info: os.stat_result) -> None:
         os.mknod(there, info.st_mode, info.st_rdev)  # whiteouts, and pipes and sockets as they are
 
 
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
+    """Remove a file, or a directory with all in it. The caller may do so whatever the modes."""
     if os.path.isdir(path) and not os.path.islink(path):
         for name in os.listdir(path):
-            _remove(os.path.join(path, name))
+            remove(os.path.join(path, name))
         os.rmdir(path)
     else:
         os.unlink(path)

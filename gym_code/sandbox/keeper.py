@@ -25,13 +25,15 @@ from gym_code.sandbox import changes, mounts, seccomp
 
 PARTS = ("workspace", "tmp", "home")
 """Directories of every layer: they become the box's workdir, /tmp and home."""
+STORAGE = "GYM_CODE_STORAGE"
+"""Environment variable: `directory` keeps what boxes write on the disk even where a tmpfs would do."""
 MESSAGE_BYTES = 1 << 17
 
 
 class Keeper:
     """State: running boxes, mounted layers, and the scratch space."""
 
-    def __init__(self, channel: socket.socket, uid: int, home: str, scratch: str) -> None:
+    def __init__(self, channel: socket.socket, uid: int, home: str, scratch: str, owner_tag: str) -> None:
         self.channel = channel
         self.home = home
         self.scratch = scratch
@@ -45,7 +47,13 @@ class Keeper:
         mounts.mount("tmpfs", scratch, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "size=16m,mode=700")
         os.chdir(scratch)
         os.mkdir("merged")
-        self.storage = self.probe()
+        self.directory = ""
+        self.problem = "" if os.environ.get(STORAGE) == "directory" else self.probe()
+        if self.problem or os.environ.get(STORAGE) == "directory":
+            # Before Linux 6.6 a tmpfs has no user attributes: then a directory of the disk, without a quota.
+            self.directory = os.path.join(home, "boxes", f"{owner_tag}-{os.getpid()}")
+            os.mkdir(self.directory)
+            self.problem = self.probe()
 
     def probe(self) -> str:
         """Try one overlay on a tmpfs; the problem in words where it does not work, else nothing."""
@@ -69,7 +77,7 @@ class Keeper:
 
     def serve(self, owner: int) -> None:
         """Until the owner (a pid descriptor) goes away."""
-        self.reply({"ready": True, "problem": self.storage})
+        self.reply({"ready": True, "problem": self.problem, "quota": not self.directory})
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
         poll.register(owner, select.POLLIN)
@@ -148,14 +156,31 @@ class Keeper:
         """A tmpfs with `upper` and `work` on it; its name below the scratch space."""
         self.count += 1
         name = f"l{self.count}"
+        if self.directory:
+            return self.new_directory(name)
         os.mkdir(name)
         options = f"size={size},nr_inodes={max(4096, size >> 13)},mode=700"
         mounts.mount("tmpfs", name, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
+        self.fill(name)
+        return name
+
+    def new_directory(self, name: str) -> str:
+        """The same in a directory of the disk; the scratch space holds a link to it."""
+        os.mkdir(f"{self.directory}/{name}", 0o700)
+        os.symlink(f"{self.directory}/{name}", name)
+        self.fill(name)
+        # /dev/shm is memory in any case.
+        mounts.mount(
+            "tmpfs", f"{name}/shm", "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "size=256m,mode=1777"
+        )
+        return name
+
+    def fill(self, name: str) -> None:
+        """The directories of a new layer."""
         for part in ("upper", "work", "shm"):
             os.mkdir(f"{name}/{part}")
         os.chmod(f"{name}/upper", 0o755)
         os.chmod(f"{name}/shm", 0o1777)
-        return name
 
     def overlay(self, layer: str, depth: int) -> None:
         """Mount it on `merged`; lowers are the links named 0, 1, ...: short, and the same in every
@@ -274,8 +299,13 @@ class Keeper:
     def drop(self, layers: list[str]) -> None:
         """Forget layers; their memory returns when the last box over them is gone."""
         for name in layers:
-            mounts.umount(name)
-            os.rmdir(name)
+            if self.directory:
+                mounts.umount(f"{name}/shm")
+                os.unlink(name)
+                changes.remove(f"{self.directory}/{name}")
+            else:
+                mounts.umount(name)
+                os.rmdir(name)
 
 
 class Box:
@@ -316,8 +346,8 @@ def enter_namespaces(uid: int) -> None:
 
 
 def main() -> None:
-    """`keeper FD UID HOME`; the reason of a failed start goes to the owner."""
-    fd, uid, home = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    """`keeper FD UID HOME OWNER`; the reason of a failed start goes to the owner."""
+    fd, uid, home, tag = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     channel = socket.socket(fileno=fd)
     owner = os.pidfd_open(os.getppid())
     channel.set_inheritable(False)
@@ -325,8 +355,11 @@ def main() -> None:
     os.setsid()
     os.umask(0o022)
     try:
-        keeper = Keeper(channel, uid, home, os.path.join(home, "mnt"))
+        keeper = Keeper(channel, uid, home, os.path.join(home, "mnt"), tag)
     except OSError as error:
         channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         return
     keeper.serve(owner)
+    if keeper.directory:
+        keeper.drop(os.listdir(keeper.directory))
+        os.rmdir(keeper.directory)

@@ -52,6 +52,11 @@ class Home:
         return self.root / "leases"
 
     @property
+    def boxes(self) -> Path:
+        """What boxes write, by owner, where the kernel offers no tmpfs for it."""
+        return self.root / "boxes"
+
+    @property
     def mount(self) -> Path:
         """An empty directory: the keeper mounts its scratch space on it, in its own namespace only."""
         return self.root / "mnt"
@@ -63,10 +68,12 @@ def open_home(root: Path | None = None) -> Home:
     as_root = os.geteuid() == 0
     home = Home(path, SANDBOX_UID if as_root else os.getuid())
     try:
-        for part in (path, home.layers, home.envs, home.bases, home.leases, home.mount):
+        for part in (path, home.layers, home.envs, home.bases, home.leases, home.boxes, home.mount):
             part.mkdir(parents=True, exist_ok=True)
             if as_root:
                 part.chmod(0o755)
+        if as_root:
+            os.chown(home.boxes, home.uid, home.uid)
     except OSError as error:
         raise SandboxUnavailable(
             f"cannot make the state directory {path}: {error}; set GYM_CODE_HOME"

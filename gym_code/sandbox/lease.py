@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gym_code.sandbox.layout import Home
+from gym_code.sandbox.layout import Home, open_home
 
 DAY = 86400.0
 LAYER_SECONDS = 7 * DAY
@@ -161,7 +161,7 @@ class GcReport:
 
 
 def gc(
-    home: Home,
+    home: Home | None = None,
     *,
     dry_run: bool = False,
     layer_seconds: float = LAYER_SECONDS,
@@ -169,6 +169,7 @@ def gc(
 ) -> GcReport:
     """Remove what dead owners left, and layers and environments unused for so many seconds."""
     begin = time.monotonic()
+    home = home or open_home()
     leases, keepers = _reap_leases(home, dry_run)
     return GcReport(
         dry_run=dry_run,
@@ -228,12 +229,8 @@ def _reap_groups(dry_run: bool) -> tuple[str, ...]:
 
 def _reap_directories(home: Home, dry_run: bool) -> tuple[str, ...]:
     found = []
-    places = [
-        (home.layers, ".part-"),
-        (home.envs, ".part-"),
-        (home.bases, ".part-"),
-        (SCRATCH, "gym-code-git-"),
-    ]
+    places = [(folder, ".part-") for folder in (home.layers, home.envs, home.bases)]
+    places += [(home.boxes, ""), (SCRATCH, "gym-code-git-")]
     for folder, prefix in places:
         for path in folder.glob(f"{prefix}*") if folder.is_dir() else ():
             tag = "-".join(path.name.removeprefix(prefix).split("-")[:2])

@@ -16,6 +16,7 @@ from typing import Any
 from gym_code.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from gym_code.sandbox.guest import Fields, pack, unpack
 from gym_code.sandbox.layout import Home
+from gym_code.sandbox.lease import owner_tag
 
 START_SECONDS = 20.0
 """How long a keeper or a supervisor may take to come up on a loaded machine."""
@@ -32,7 +33,7 @@ class KeeperLink:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = str(Path(__file__).resolve().parents[2])
         command = [sys.executable, "-I", "-S", "-B", "-c", _BOOT.format(root=root)]
-        command += [str(theirs.fileno()), str(home.uid), str(home.root)]
+        command += [str(theirs.fileno()), str(home.uid), str(home.root), owner_tag()]
         self.process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/"
         )
@@ -44,9 +45,10 @@ class KeeperLink:
         if hello["problem"]:
             self.close()
             raise SandboxUnavailable(
-                "this kernel mounts no overlay on a tmpfs in a user namespace (needs Linux 6.6 or later): "
-                + hello["problem"]
+                f"no overlay in a user namespace here: {hello['problem']}; boot Linux 5.11 or later"
             )
+        self.quota = bool(hello["quota"])
+        """Whether what boxes write is limited in size."""
 
     def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[dict[str, Any], list[int]]:
         """One request and its reply. Raises `SandboxError` with the keeper's words."""

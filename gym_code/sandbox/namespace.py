@@ -74,7 +74,8 @@ class NamespaceBackend:
 
     def capabilities(self) -> Capabilities:
         """What works here: raises `SandboxUnavailable` when nothing does."""
-        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes disk_bytes"
+        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes"
+        limits += " disk_bytes" if self._parts().keeper.quota else ""
         return Capabilities(
             name=self.name,
             processes=True,
@@ -172,7 +173,9 @@ class _Parts:
         notes = {
             "memory_bytes": "a watchdog over the box's processes, every 20 ms" + wall,
             "processes": "RLIMIT_NPROC, counted in the box's own user namespace",
-            "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots",
+            "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots"
+            if keeper.quota
+            else "not limited: this kernel's tmpfs cannot hold an overlay (needs Linux 6.6)",
             "seccomp": "filter active" if seccomp.supported() else f"no table for {platform.machine()}",
             "uid": f"boxes belong to uid {home.uid}",
         }
