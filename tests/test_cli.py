@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,39 @@ def test_an_agent_of_ones_own_with_options(gym_code: Any) -> None:
         "--json",
     )
     assert (ran.status, ran.json["agent"], ran.json["turns"], ran.json["seed"]) == (0, "random", 3, 4)
+
+
+@pytest.mark.sandbox
+def test_doctor_where_boxes_run(gym_code: Any) -> None:
+    told = gym_code("doctor", "--json")
+    assert (told.status, told.json["ok"]) == (0, True)
+    assert {"name", "ok", "detail", "mend", "required"} == set(told.json["findings"][0])
+    assert gym_code("doctor").out.endswith("boxes run here\n")
+
+
+def test_doctor_says_what_is_missing_and_what_mends_it(
+    gym_code: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    told = gym_code("doctor")
+    assert told.status == 1
+    assert "MISSING git" in told.out
+    assert "mend it with: apt-get install git" in told.out
+    assert told.out.endswith("boxes do not run here\n")
+
+
+def test_gc_says_what_it_would_remove_and_removes_it(gym_code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not below pytest's own directory, which the boxes of root could not enter.
+    with tempfile.TemporaryDirectory(prefix="gym-code-test-") as home:
+        Path(home).chmod(0o755)
+        monkeypatch.setenv("GYM_CODE_HOME", home)
+        left = Path(home) / "layers" / ".part-1-1-x"
+        left.mkdir(parents=True)
+        assert str(left) in gym_code("gc", "--dry-run", "--json").json["directories"]
+        assert left.exists()
+        assert str(left) in gym_code("gc").out
+        assert not left.exists()
+        assert str(left) not in gym_code("gc", "--json").json["directories"]
 
 
 @pytest.mark.sandbox

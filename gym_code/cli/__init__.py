@@ -25,10 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(machine.doctor)
 app.add_typer(tasks.app, name="tasks")
 app.command()(episodes.run)
 app.command()(episodes.grade)
 app.command()(episodes.replay)
+app.command()(machine.gc)
 app.command()(machine.bench)
 app.command(context_settings=training.PASS_ON)(training.train)
 

@@ -1,4 +1,4 @@
-"""`gym-code bench`."""
+"""`gym-code doctor`, `gc` and `bench`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,53 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from gym_code.cli.terminal import Json, SandboxName, people, print_json
+from gym_code.cli.terminal import NO, Json, SandboxName, people, print_json
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can do, what is missing and the command that mends it.
+
+    Status 1 when boxes cannot run here.
+    """
+    from gym_code.sandbox.doctor import diagnose
+
+    findings = diagnose()
+    able = all(finding.ok for finding in findings if finding.required)
+    if as_json:
+        print_json({"ok": able, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = "ok" if finding.ok else "MISSING" if finding.required else "no"
+            people.print(f"{mark:<8}{finding.name}: {finding.detail}", markup=False, soft_wrap=True)
+            if finding.mend and not finding.ok:
+                people.print(f"{'':<8}mend it with: {finding.mend}", markup=False, soft_wrap=True)
+        people.print("boxes run here" if able else "boxes do not run here", markup=False)
+    if not able:
+        raise typer.Exit(NO)
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also layers and environments that were used lately.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what dead owners left behind, and layers and environments unused for long."""
+    from gym_code.sandbox.layout import open_home
+    from gym_code.sandbox.lease import ENVIRONMENT_SECONDS, LAYER_SECONDS
+    from gym_code.sandbox.lease import gc as collect
+
+    ages = (0.0, 0.0) if everything else (LAYER_SECONDS, ENVIRONMENT_SECONDS)
+    report = collect(open_home(), dry_run=dry_run, layer_seconds=ages[0], environment_seconds=ages[1])
+    if as_json:
+        print_json(asdict(report))
+        return
+    for kind, found in asdict(report).items():
+        if isinstance(found, tuple | list):
+            names = f": {', '.join(map(str, found))}" if found else ""
+            people.print(f"{len(found):>5}  {kind.replace('_', ' ')}{names}", markup=False, soft_wrap=True)
+    people.print("nothing was removed (--dry-run)" if dry_run else "removed", markup=False)
 
 
 def bench(
