@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from gym_code.grading.run import Plan, run_in_box
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from gym_code.types import Task, TestReport
 
 MESSAGE_CHARACTERS = 600
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
+"""Where objects lie in memory changes with every run, and what an agent sees must not (law 10)."""
 
 
 def run_visible_tests(sandbox: Sandbox, task: Task) -> tuple[TestReport, Mapping[str, str]]:
@@ -29,7 +32,7 @@ def run_tests(sandbox: Sandbox, task: Task, ids: Sequence[str]) -> tuple[TestRep
     """
     plan = Plan(ids=ordered_unique(ids), rerun=False, canary=False, messages=MESSAGE_CHARACTERS)
     run = run_in_box(sandbox, task, plan, timeout=task.limits.exec_seconds)
-    messages = dict(run.messages)
+    messages = {test_id: _ADDRESS.sub("0x...", text) for test_id, text in run.messages.items()}
     if run.cause is not Cause.EXITED:
         messages[""] = f"the test run ended early: {run.cause.value} (limit {task.limits.exec_seconds:g} s)"
     elif run.failure:

@@ -17,6 +17,7 @@ import yaml
 from gym_code.diff import touched_paths
 from gym_code.errors import TaskError
 from gym_code.gitrepo import base_commit
+from gym_code.patch import apply_patch
 from gym_code.suite import directory, harness_files
 from gym_code.suite.directory import start_files
 from gym_code.suite.fields import read_json, read_text
@@ -96,6 +97,9 @@ def write_task(suite_dir: str | Path, draft: TaskDraft) -> Path:
     directory.raise_first(config)
     source = read_tree(root / "repos" / draft.source)
     start = start_files(source, draft.gold_patch, draft.test_patch)
+    apply_patch(
+        start, draft.test_patch
+    )  # The grader adds the hidden tests to the start, not to the solution.
     files = _files(draft, start, list(config.strings("datasets")))
     target = root / "tasks" / draft.instance_id
     target.parent.mkdir(exist_ok=True)

@@ -172,6 +172,9 @@ def test_visible_tests_run_where_the_agent_works(backend: Backend, make: object)
         report, messages = run_visible_tests(box, toy.task)
         assert report.outcomes == {toy.task.visible_tests[0]: Outcome.FAILED}
         assert "7" in messages[toy.task.visible_tests[0]]
+        box.write("calc.py", b"class It: pass\n\n\ndef add(a, b):\n    return It()\n")
+        _, messages = run_visible_tests(box, toy.task)
+        assert "calc.It object at 0x..." in messages[toy.task.visible_tests[0]], "law 10: no addresses"
         box.write("calc.py", toy.base["calc.py"].content)
         assert box.digest() == before, "running tests leaves nothing behind"
 

@@ -17,7 +17,9 @@ class Later(types.ModuleType):
     """Stands in for a module that `unittest` imports and hardly ever uses; becomes it at the first use."""
 
     def __getattr__(self, name: str) -> object:
-        """The attribute of the real module."""
+        """The attribute of the real module, which then takes this one's place."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -27,7 +29,8 @@ sys.modules.update((name, Later(name)) for name in LATER)
 import unittest  # noqa: E402
 
 for name in LATER:
-    del sys.modules[name]
+    if isinstance(sys.modules.get(name), Later):
+        del sys.modules[name]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
