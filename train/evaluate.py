@@ -19,7 +19,7 @@ from rich.progress import Progress
 from gym_code.stats import mean_interval
 from gym_code.synth.families import BY_NAME
 from gym_code.synth.procedural import ProceduralSuite
-from gym_code.types import Trajectory
+from gym_code.types import Trajectory, canonical_digest
 from train.config import Config, load_config
 from train.engine.base import Engine, Sampling
 from train.rollout import Order, Roller
@@ -72,7 +72,8 @@ def evaluate(
             task_id=task_id,
             group_id=task_id,
             sample_id=f"{task_id}/{kind}",
-            seed=config.seed * 1000 + kind + 1,
+            # The same draws before and after training: what differs is the policy.
+            seed=int(canonical_digest([EVAL_SEED, task_id, kind])[:15], 16),
         )
         for kind in kinds
         for task_id, _ in tasks
