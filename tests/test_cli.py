@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -182,9 +183,10 @@ def test_doctor_where_boxes_run(gym_code: Any) -> None:
 
 
 def test_doctor_says_what_is_missing_and_what_mends_it(
-    gym_code: Any, monkeypatch: pytest.MonkeyPatch
+    gym_code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+    (tmp_path / "unshare").symlink_to(shutil.which("unshare") or "unshare")
+    monkeypatch.setenv("PATH", str(tmp_path))
     told = gym_code("doctor")
     assert told.status == 1
     assert "MISSING git" in told.out
