@@ -103,12 +103,12 @@ def measure(source: Source, backend: Backend) -> Baseline:
 
 
 def patience(seconds: float) -> float:
-    """How long a command may take where the whole suite takes `seconds`: 60 s, doubled until 20 runs fit.
+    """How long a command may take where the whole suite takes `seconds`: 60 s, doubled until 10 runs fit.
 
     Coarse on purpose: the limit is part of a task, and a task must not depend on the speed of the day.
     """
     limit = 60.0
-    while limit < 20 * seconds:
+    while limit < 10 * seconds:
         limit *= 2
     return limit
 

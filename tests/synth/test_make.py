@@ -262,7 +262,7 @@ def test_a_requirement_by_name_is_understood(text):
 
 
 def test_the_limit_of_a_command_is_coarse():
-    assert [baseline.patience(seconds) for seconds in (0.1, 3.0, 3.1, 13.0)] == [60.0, 60.0, 120.0, 480.0]
+    assert [baseline.patience(seconds) for seconds in (0.1, 6.0, 6.1, 26.0)] == [60.0, 60.0, 120.0, 480.0]
 
 
 def test_difficulty_by_hand():
