@@ -128,6 +128,9 @@ def _covering_run(
     tried: set[str] = set()
     while True:
         packages = pins.pin([*requirements, "coverage"], where=source.origin)
+        own = leaks.among_packages(source.name, packages)
+        if own:
+            raise InputError(f"the test environment needs {own}, the package itself", where=source.origin)
         run = _run_once(source, _environment(layout, packages), layout, found, backend)
         module = pins.missing_module([*run.errors.values(), run.console])
         project = pins.project_of(module, source.files) if module and module not in layout.modules else None
@@ -142,9 +145,6 @@ def _covering_run(
     if not any(name.lower().startswith("coverage") for name in requirements):
         # It measures the suite; no task needs it, and it brings nothing else along.
         packages = tuple(name for name in packages if not name.startswith("coverage=="))
-    own = leaks.among_packages(source.name, packages)
-    if own:
-        raise InputError(f"the test environment needs {own}, the package itself", where=source.origin)
     return _environment(layout, packages), replace(layout, tests=kept), run
 
 
