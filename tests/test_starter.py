@@ -75,7 +75,7 @@ def used_words(tree: Mapping[str, File], paths: frozenset[str]) -> set[str]:
     words: set[str] = set()
     for path in paths & tree.keys():
         for node in ast.walk(ast.parse(tree[path].content)):
-            words |= {getattr(node, field, None) for field in ("id", "attr", "arg")} - {None}
+            words |= {str(getattr(node, field, "")) for field in ("id", "attr", "arg")}
             if isinstance(node, ast.alias):
                 words.add(node.name)
     return words

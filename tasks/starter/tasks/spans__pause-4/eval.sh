@@ -1,7 +1,7 @@
 #!/bin/bash
 set -uxo pipefail
 cd /testbed
-git checkout ebebca0edb32a36057adf2877d777f11205ab6f3 -- spans/tests/test_agenda.py
+git checkout 8023ff383c75d47b2f78068db6bf47404f83ee6f -- spans/tests/test_agenda.py
 base64 -d <<'GYM_CODE_PATCH' | git apply -v -
 ZGlmZiAtLWdpdCBhL3NwYW5zL3Rlc3RzL3Rlc3RfYWdlbmRhLnB5IGIvc3BhbnMvdGVzdHMvdGVz
 dF9hZ2VuZGEucHkKaW5kZXggNmE3YzdkYy4uMmM4ZGQzZSAxMDA2NDQKLS0tIGEvc3BhbnMvdGVz

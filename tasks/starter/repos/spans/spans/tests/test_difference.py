@@ -26,6 +26,11 @@ def test_ends_that_meet_leave_no_empty_part():
     assert text(spans((0, 10)) - spans((10, 12))) == "[0, 10)"
 
 
+def test_holes_outside_change_nothing():
+    assert text(spans((10, 20)) - spans((0, 5), (30, 40))) == "[10, 20)"
+    assert text(spans((10, 20), (50, 60)) - spans((25, 30))) == "[10, 20) [50, 60)"
+
+
 def test_nothing_left():
     assert len(spans((2, 4), (6, 8)) - spans((0, 9))) == 0
     assert len(spans((2, 4)) - spans((2, 4))) == 0
