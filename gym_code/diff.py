@@ -74,7 +74,7 @@ class FilePatch:
         return self.old is not None and self.new is not None and self.old != self.new and not self.copied
 
     def reversed(self) -> FilePatch:
-        """The patch that takes this one back. Raises `PatchError` for a copy or a binary without a way back."""
+        """The patch that takes this one back. Raises `PatchError` where there is no way back."""
         if self.copied:
             raise PatchError("a copy cannot be taken back", where=self.new or "")
         binary = None
