@@ -59,8 +59,7 @@ def diagnose() -> list[Finding]:
 
 def _wrong_system() -> Finding:
     words = {
-        "darwin": "run gym-code in a Linux virtual machine: limactl start && lima, or a Docker container with "
-        "--privileged",
+        "darwin": "run gym-code in a Linux virtual machine: brew install lima && limactl start && lima",
         "win32": "run gym-code inside WSL 2: wsl --install",
     }
     return Finding(

@@ -109,17 +109,22 @@ class Output:
                 del self.tail[: len(self.tail) - self.limit]
         return taken
 
-    def text(self, keep: int) -> bytes:
+    def text(self, keep: int) -> tuple[bytes, int]:
         """Head and at most `keep` bytes of tail, with a line in between that counts what is missing."""
-        if len(self.head) + len(self.tail) == self.seen and len(self.tail) <= keep:
-            return bytes(self.head + self.tail)
-        mark = b"\n[%d bytes left out]\n" % (self.seen - len(self.head) - keep)
+        head = bytes(self.head)
+        if len(head) + len(self.tail) == self.seen and len(self.tail) <= keep:
+            return head + self.tail, 0
+        missing = self.seen - len(head) - keep
+        # The mark takes room from the tail, which makes the number in it larger, perhaps by a digit.
+        mark = b"\n[%d bytes left out]\n" % (missing + 40)
         if keep < 2 * len(mark):
-            return bytes(self.head) + bytes(self.tail[-keep:] if keep else b"")
-        tail = keep - len(mark)
-        mark = b"\n[%d bytes left out]\n" % (self.seen - len(self.head) - tail)
-        tail = keep - len(mark)
-        return bytes(self.head) + mark + bytes(self.tail[-tail:])
+            return head + self.tail[len(self.tail) - keep :], missing
+        keep -= len(mark)
+        missing = self.seen - len(head) - keep
+        mark = b"\n[%d bytes left out]" % missing + b"\n" * (
+            len(mark) - len(b"\n[%d bytes left out]" % missing)
+        )
+        return head + mark + self.tail[len(self.tail) - keep :], missing
 
 
 def share_out(out: Output, err: Output, limit: int) -> tuple[bytes, bytes, int]:
@@ -130,8 +135,8 @@ def share_out(out: Output, err: Output, limit: int) -> tuple[bytes, bytes, int]:
     else:
         keep_err = min(len(err.tail), max(room // 2, room - len(out.tail)))
         keep_out = min(len(out.tail), room - keep_err)
-    missing = out.seen - len(out.head) - keep_out + err.seen - len(err.head) - keep_err
-    return out.text(keep_out), err.text(keep_err), missing
+    (stdout, missing_out), (stderr, missing_err) = out.text(keep_out), err.text(keep_err)
+    return stdout, stderr, missing_out + missing_err
 
 
 class Limits:

@@ -208,7 +208,8 @@ class _Parts:
         with self.lock:
             for item in frozen:
                 item.users -= 1
-            return [item.name for item in frozen if item.users == 0]
+            # One layer may stand in several stacks of one box: name it once.
+            return list(dict.fromkeys(item.name for item in frozen if item.users == 0))
 
     def keep(self, frozen: Stack) -> None:
         """Add one use of each."""

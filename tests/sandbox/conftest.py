@@ -1,0 +1,100 @@
+"""Backends for the tests of this room: one of each for the whole session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gym_code.sandbox.memory import MemoryBackend
+from gym_code.sandbox.namespace import NamespaceBackend
+
+ORDINARY_UID = 4242
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+CONTRACT = """
+import dataclasses, json, sys
+from gym_code.sandbox.contract import check_backend
+from gym_code.sandbox.namespace import NamespaceBackend
+with NamespaceBackend() as backend:
+    json.dump([dataclasses.asdict(result) for result in check_backend(backend)], sys.stdout)
+"""
+
+
+@pytest.fixture(scope="session")
+def namespace() -> Iterator[NamespaceBackend]:
+    """The real thing, over the machine's usual state directory, as whoever runs the tests."""
+    with NamespaceBackend() as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[MemoryBackend]:
+    with MemoryBackend() as backend:
+        yield backend
+
+
+def readable_interpreter() -> str | None:
+    """A Python that another user can run: ours may live in root's home."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    places = [
+        os.path.realpath(sys.executable),
+        f"/usr/bin/python{version}",
+        f"/usr/local/bin/python{version}",
+    ]
+    for place in places:
+        if os.path.exists(place) and all(
+            parent.stat().st_mode & 1 for parent in Path(place).resolve().parents
+        ):
+            return place
+    return None
+
+
+@pytest.fixture(scope="session")
+def as_user() -> Iterator[Any]:
+    """Runs Python text as an ordinary user with a home of its own; only root can become one."""
+    if os.geteuid() != 0:
+        pytest.skip("the tests already run as an ordinary user")
+    interpreter = readable_interpreter()
+    if interpreter is None:
+        pytest.skip("no interpreter of this version outside root's home")
+    home = Path(tempfile.mkdtemp(prefix="gym-code-user-"))
+    shutil.copytree(
+        REPOSITORY / "gym_code", home / "lib" / "gym_code", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for path in (home, *home.rglob("*")):
+        os.chown(path, ORDINARY_UID, ORDINARY_UID)
+
+    def run(text: str) -> str:
+        environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(home / "lib")}
+        result = subprocess.run(
+            [interpreter, "-c", text],
+            env=environment,
+            cwd=home,
+            user=ORDINARY_UID,
+            group=ORDINARY_UID,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    yield run
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def user_results(as_user: Any) -> Mapping[str, Mapping[str, str]]:
+    """The whole contract as an ordinary user, run once."""
+    return {row["name"]: row for row in json.loads(as_user(CONTRACT))}
