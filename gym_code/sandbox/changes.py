@@ -17,6 +17,10 @@ from typing import Literal
 
 FILE_BYTES = 32 << 20
 """Larger files are left out of patches: no reviewer reads them, and a sparse file can claim any size."""
+DEEPEST, LONGEST = 128, 2048
+"""Directories more levels down, or with longer paths (bytes), are no part of a tree: an agent can nest them
+until no path can name them, and that must be its own loss, not a fault of the box.
+"""
 _OPAQUE = "user.overlay.opaque"
 
 Kind = Literal["f", "l", "d", "-"]
@@ -85,7 +89,8 @@ def _collect(upper: bytes, prefix: bytes, found: Found, base: Base) -> None:
             if not below or opaque(path):
                 _hide(key, found, base)
             found[key] = Change("d", mode, os.fsdecode(path))
-            _collect(upper, key, found, base)
+            if not too_deep(key):
+                _collect(upper, key, found, base)
         else:
             _hide(key, found, base)
             if stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
@@ -109,6 +114,11 @@ def _hide(key: bytes, found: Found, base: Base) -> None:
         for here, folders, files in os.walk(base.path(key)):
             for name in folders + files:
                 found[os.path.relpath(os.path.join(here, name), base.root)] = Change("-")
+
+
+def too_deep(key: bytes) -> bool:
+    """Whether what lies below a directory is out of reach (see `DEEPEST`)."""
+    return len(key) > LONGEST or key.count(b"/") >= DEEPEST
 
 
 def opaque(path: str | bytes) -> bool:
@@ -207,8 +217,11 @@ def records(data: bytes) -> list[tuple[str, int, bytes, bytes]]:
     raise ValueError("torn change stream")
 
 
-def apply_layer(source: str, target: str) -> None:
-    """Lay one upper directory over another, so that `target` says what both say together."""
+def apply_layer(source: str, target: str, key: str = "") -> None:
+    """Lay one upper directory over another, so that `target` says what both say together.
+
+    key: where in the layer this directory lies; what is too deep is left out.
+    """
     for name in sorted(os.listdir(source)):
         here, there = os.path.join(source, name), os.path.join(target, name)
         info = os.lstat(here)
@@ -223,7 +236,9 @@ def apply_layer(source: str, target: str) -> None:
             os.chmod(there, stat.S_IMODE(info.st_mode))
             if hides:
                 os.setxattr(there, _OPAQUE, b"y")
-            apply_layer(here, there)
+            below = os.path.join(key, name)
+            if not too_deep(os.fsencode(below)):
+                apply_layer(here, there, below)
         else:
             if exists:
                 remove(there)

@@ -213,3 +213,17 @@ def test_layers_are_given_back(namespace: NamespaceBackend) -> None:
     for each in (box, *forks):
         each.close()
     assert mounts.read_text().count("tmpfs") == before
+
+
+def test_law_3_directories_nested_beyond_all_names_are_the_agents_own_loss(
+    namespace: NamespaceBackend,
+) -> None:
+    nest = "import os\nfor _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')\n"
+    with namespace.open(SPEC) as box:
+        before = box.digest()
+        assert box.exec(["python3", "-c", nest], timeout=20).ok
+        box.write("kept", b"kept\n")
+        assert box.digest() != before
+        assert b"+kept" in box.diff()
+        box.restore(box.snapshot())
+        assert box.read("kept") == b"kept\n"
