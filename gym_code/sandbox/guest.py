@@ -149,8 +149,9 @@ class Limits:
 
     def apply(self) -> None:
         """In the child, before exec. Hard limits, so that they cannot be raised again."""
+        # 1, not 0: with 0 the kernel would still feed a core dump to a handler of the host.
         pairs = [
-            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_CORE, 1),
             (resource.RLIMIT_NOFILE, 4096),
             (resource.RLIMIT_MEMLOCK, 1 << 16),
         ]
@@ -168,8 +169,7 @@ class Limits:
 
 
 def memory_used() -> int:
-    """Bytes of private and shared memory of the agent's processes; proportional where the cheap sum is
-    high."""
+    """Bytes resident for the agent's processes; what they share is counted once for each: an upper bound."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
@@ -178,12 +178,12 @@ def memory_used() -> int:
                     row = file.read().split()
             except OSError:
                 continue
-            total += (int(row[1]) - int(row[2])) * PAGE if len(row) > 2 else 0
+            total += int(row[1]) * PAGE if len(row) > 2 else 0
     return total
 
 
 def proportional_memory() -> int:
-    """The same, with pages that processes share counted once (slower)."""
+    """Bytes of anonymous and shared memory, each page counted once, without mapped programs (slower)."""
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
@@ -192,7 +192,9 @@ def proportional_memory() -> int:
                     rows = file.read().splitlines()
             except OSError:
                 continue
-            total += sum(int(row.split()[1]) << 10 for row in rows if row.startswith(b"Pss_Anon:"))
+            total += sum(
+                int(row.split()[1]) << 10 for row in rows if row.startswith((b"Pss_Anon:", b"Pss_Shmem:"))
+            )
     return total
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -176,8 +177,7 @@ def install(part: Path, environment: Environment) -> None:
             raise EnvironmentBuildError(f"not a package requirement: {package!r}")
     program = next((part / "bin").glob("python3.*"))
     site = part / "lib" / program.name / "site-packages"
-    pip = [sys.executable, "-m", "pip", "--python", str(program), "--isolated", "install"]
-    pip.remove("--isolated")
+    pip = [*find_pip(), "--python", str(program), "install"]
     pip += [
         "--no-compile",
         "--no-input",
@@ -198,6 +198,20 @@ def install(part: Path, environment: Environment) -> None:
     for script in (part / "bin").iterdir():
         rewrite_shebang(script, part)
     compile_all(part, site)
+
+
+def find_pip() -> list[str]:
+    """A pip to install with: ours, or the one that comes with the standard library."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    library = Path(sys.base_prefix, "lib", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    wheels = [
+        *library.glob("ensurepip/_bundled/pip-*.whl"),
+        *Path("/usr/share/python-wheels").glob("pip-*.whl"),
+    ]
+    if not wheels:
+        raise EnvironmentBuildError(f"no pip for {sys.executable}; run: {sys.executable} -m ensurepip")
+    return [sys.executable, str(wheels[0] / "pip")]
 
 
 def settle_debian(part: Path, name: str, site: Path) -> None:

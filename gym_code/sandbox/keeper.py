@@ -131,10 +131,10 @@ class Keeper:
         if pid == 0:
             try:
                 mounts.setns(self.clean, mounts.CLONE_NEWNS)
+                # Fixed numbers: they show in the box's process list, and all boxes must look alike.
                 fds = {"{SECCOMP}": filter_r, "{INFO}": info_w, "{CONTROL}": theirs.fileno()}
-                for fd in fds.values():
-                    os.set_inheritable(fd, True)
-                words = [str(fds[word]) if word in fds else word for word in argv]
+                numbers = {word: str(os.dup2(fd, 900 + at)) for at, (word, fd) in enumerate(fds.items())}
+                words = [numbers.get(word, word) for word in argv]
                 if not self.filter:
                     at = words.index("--seccomp")
                     del words[at : at + 2]

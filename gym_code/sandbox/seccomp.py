@@ -32,6 +32,7 @@ _X86_64 = {
     "sethostname": 170, "setdomainname": 171, "vhangup": 153, "migrate_pages": 256, "move_pages": 279,
     "clone": 56, "socket": 41, "ioctl": 16, "prlimit64": 302, "setpriority": 141, "sched_setaffinity": 203,
     "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314, "ioprio_set": 251,
+    "memfd_create": 319, "shmget": 29, "msgget": 68,
 }  # fmt: skip
 _AARCH64 = {
     "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268, "bpf": 280,
@@ -44,20 +45,23 @@ _AARCH64 = {
     "sethostname": 161, "setdomainname": 162, "vhangup": 58, "migrate_pages": 238, "move_pages": 239,
     "clone": 220, "socket": 198, "ioctl": 29, "prlimit64": 261, "setpriority": 140, "sched_setaffinity": 122,
     "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274, "ioprio_set": 30,
+    "memfd_create": 279, "shmget": 194, "msgget": 186,
 }  # fmt: skip
 _COMMON = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
     "move_mount": 429,
     "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_getfd": 438, "process_madvise": 440,
-    "mount_setattr": 442, "quotactl_fd": 443, "clone3": 435,
+    "mount_setattr": 442, "quotactl_fd": 443, "memfd_secret": 447, "clone3": 435,
 }  # fmt: skip
 _TABLES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
 _BY_ARGUMENT = (
-    "clone", "clone3", "socket", "ioctl", "prlimit64", "setpriority", "sched_setaffinity",
+    "clone", "socket", "ioctl", "prlimit64", "setpriority", "sched_setaffinity",
     "sched_setscheduler",
     "sched_setparam", "sched_setattr", "ioprio_set",
 )  # fmt: skip
+_MISSING = ("clone3", "memfd_create", "shmget", "msgget")
+"""Answered with ENOSYS. The last three make memory that belongs to no process: no watchdog would see it."""
 _SELF_ONLY = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
 """The agent may use these on itself (pid 0) only: on pid 1 they would cripple the supervisor."""
 
@@ -70,7 +74,7 @@ def supported(machine: str | None = None) -> bool:
 def denied(machine: str | None = None) -> dict[str, int]:
     """Name and number of every call that is refused whatever its arguments."""
     numbers = {**_TABLES[machine or platform.machine()][1], **_COMMON}
-    return {name: number for name, number in numbers.items() if name not in _BY_ARGUMENT}
+    return {name: number for name, number in numbers.items() if name not in _BY_ARGUMENT + _MISSING}
 
 
 def assemble(machine: str | None = None) -> bytes:
@@ -83,7 +87,8 @@ def assemble(machine: str | None = None) -> bytes:
         code += [_op(_JGE, 0x40000000, 0, 1), _fail(errno.ENOSYS)]  # the x32 variants of the same calls
     for number in sorted(denied(machine).values()):
         code += [_op(_JEQ, number, 0, 1), _fail(errno.EPERM)]
-    code += [_op(_JEQ, numbers["clone3"], 0, 1), _fail(errno.ENOSYS)]
+    for name in _MISSING:
+        code += [_op(_JEQ, numbers[name], 0, 1), _fail(errno.ENOSYS)]
     code += _when(numbers["clone"], [_arg(0), _op(_JSET, _NAMESPACE_FLAGS, 0, 1), _fail(errno.EPERM)])
     family = [_arg(0)]
     for index, value in enumerate(_FAMILIES):

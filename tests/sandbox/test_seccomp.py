@@ -36,6 +36,8 @@ CASES = [
     ("ptrace", 101, 117, (), "EPERM"),
     ("io_uring_setup", 425, 425, (), "EPERM"),
     ("clone3", 435, 435, (), "ENOSYS"),
+    ("memfd_create", 319, 279, (), "ENOSYS"),
+    ("shmget", 29, 194, (), "ENOSYS"),
     ("fork by clone", 56, 220, (0x1200011,), "allow"),
     ("thread", 56, 220, (0x3D0F00,), "allow"),
     ("new user namespace", 56, 220, (0x10000011,), "EPERM"),

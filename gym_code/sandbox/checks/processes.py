@@ -121,6 +121,15 @@ def law_3_memory_is_counted_over_all_processes(lab: Lab) -> None:
     expect(result.cause, Cause.OUT_OF_MEMORY, "cause")
 
 
+@check("processes", "memory_bytes")
+def law_3_shared_memory_counts(lab: Lab) -> None:
+    """Shared anonymous mappings and memory files are memory, too."""
+    hog = "import mmap; m = mmap.mmap(-1, 400 << 20); m[::4096] = b'x' * len(m[::4096]); input()"
+    expect(lab.open().exec(["python3", "-c", hog]).cause, Cause.OUT_OF_MEMORY, "cause")
+    code = "import os\nfd = os.memfd_create('x')\nwhile True: os.write(fd, bytes(1 << 20))"
+    expect_true(not lab.open().exec(["python3", "-c", code], timeout=10).ok, "memory without an owner")
+
+
 @check("processes", "processes")
 def law_3_a_fork_bomb_is_contained(lab: Lab) -> None:
     """It meets the process limit, ends with its command, and the box lives on."""
