@@ -1,7 +1,7 @@
 #!/bin/bash
 set -uxo pipefail
 cd /testbed
-git checkout 51aedb13bd6645ed632c23bbba06eb198400d543 -- tests/test_cycles.py
+git checkout c4b83be31f0f7698d5fdc31f8d2acb31e09fee18 -- tests/test_cycles.py
 base64 -d <<'GYM_CODE_PATCH' | git apply -v -
 ZGlmZiAtLWdpdCBhL3Rlc3RzL3Rlc3RfY3ljbGVzLnB5IGIvdGVzdHMvdGVzdF9jeWNsZXMucHkK
 aW5kZXggNTIyNzZmMy4uYWU2N2Q4ZCAxMDA2NDQKLS0tIGEvdGVzdHMvdGVzdF9jeWNsZXMucHkK

@@ -70,6 +70,7 @@ def test_empty_graph():
 
 def test_slots_are_values():
     assert plan("a 2", 1).slots == [taskflow.Slot(task="a", worker=0, start=0, end=2)]
+    assert len({slot for _ in range(2) for slot in plan("a 2\nb", 2).slots}) == 2
 
 
 def test_a_worker_is_needed():
