@@ -100,7 +100,7 @@ class Keeper:
         """Carry out one request and reply."""
         op = request["op"]
         if op == "launch":
-            self.launch(request["argv"])
+            self.launch(request["argv"], held=request["held"])
         elif op == "activate":
             box = self.boxes[request["box"]]
             self.reply({"layer": self.activate(box, request), "pid": box.child()})
@@ -120,16 +120,23 @@ class Keeper:
         """Send one message."""
         socket.send_fds(self.channel, [json.dumps(message).encode()], list(fds))
 
-    def launch(self, argv: list[str]) -> None:
-        """Start bubblewrap; `{SECCOMP}`, `{INFO}` and `{CONTROL}` in argv stand for descriptors."""
+    def launch(self, argv: list[str], *, held: bool) -> None:
+        """Start bubblewrap; `{SECCOMP}`, `{INFO}` and `{CONTROL}` in argv stand for descriptors.
+
+        held: it begins when the owner has written to the second descriptor of the reply.
+        """
         ours, theirs = socket.socketpair()
         info_r, info_w = os.pipe2(os.O_CLOEXEC)
+        go_r, go_w = os.pipe2(os.O_CLOEXEC)
         filter_r, filter_w = os.pipe2(os.O_CLOEXEC)
         os.write(filter_w, self.filter)
         os.close(filter_w)
         pid = os.fork()
         if pid == 0:
             try:
+                os.close(go_w)
+                if held and not os.read(go_r, 1):
+                    os._exit(0)  # the owner is gone
                 mounts.setns(self.clean, mounts.CLONE_NEWNS)
                 # Fixed numbers: they show in the box's process list, and all boxes must look alike.
                 fds = {"{SECCOMP}": filter_r, "{INFO}": info_w, "{CONTROL}": theirs.fileno()}
@@ -146,10 +153,12 @@ class Keeper:
                 os._exit(127)
         os.close(info_w)
         os.close(filter_r)
+        os.close(go_r)
         theirs.close()
         self.count += 1
         self.boxes[self.count] = Box(pid, info_r)
-        self.reply({"box": self.count}, (ours.fileno(),))
+        self.reply({"box": self.count, "pid": pid}, (ours.fileno(), go_w))
+        os.close(go_w)
         ours.close()
 
     def new_layer(self, size: int) -> str:

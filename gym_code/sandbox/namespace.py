@@ -24,7 +24,7 @@ from pathlib import Path
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox import bwrap, changes, export, seccomp
 from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
-from gym_code.sandbox.cgroups import Group, Groups, find_groups
+from gym_code.sandbox.cgroups import Group, find_groups
 from gym_code.sandbox.gitobjects import LINK, Objects
 from gym_code.sandbox.guest import Fields
 from gym_code.sandbox.ignore import IgnoreRules
@@ -154,7 +154,6 @@ class _Parts:
     pool: Pool
     program: str
     lease: Lease
-    groups: Groups | None
     notes: Mapping[str, str]
     keys: dict[tuple[str, str], Key] = field(default_factory=dict)
     held: list[int] = field(default_factory=list)
@@ -179,7 +178,7 @@ class _Parts:
             "seccomp": "filter active" if seccomp.supported() else f"no table for {platform.machine()}",
             "uid": f"boxes belong to uid {home.uid}",
         }
-        return cls(home, Store(home), keeper, Pool(keeper, spare), program, lease, groups, notes)
+        return cls(home, Store(home), keeper, Pool(keeper, groups, spare), program, lease, notes)
 
     def close(self) -> None:
         """End the keeper, and with it whatever is left."""
@@ -244,18 +243,16 @@ class NamespaceSandbox:
             self._move_in(blank, frozen)
         except BaseException:
             parts.pool.discard(blank)
-            self._remove_group()
             raise
 
     def _move_in(self, blank: Blank, frozen: Stack) -> None:
         """Make a blank box ours."""
         self._number, self._guest = blank.number, blank.guest
-        pid = self._activate(frozen, detach=False)
+        self._group, self._kills = blank.group, 0
         limits = self.spec.limits
-        if self._parts.groups is not None:
-            self._group = self._parts.groups.make(limits.memory_bytes, limits.disk_bytes)
-            self._group.add(pid)
-            self._kills = 0
+        if self._group is not None:
+            self._group.limit(limits.memory_bytes, limits.disk_bytes)
+        self._activate(frozen, detach=False)
         numbers = (limits.memory_bytes, limits.processes, limits.cpu_seconds or 0)
         self._ask([b"limits", *(b"%d" % number for number in numbers)])
 
@@ -444,8 +441,8 @@ class NamespaceSandbox:
     def _path(self, path: str) -> bytes:
         return os.fsencode(posixpath.join(self._workdir, path))
 
-    def _activate(self, frozen: Stack, *, detach: bool) -> int:
-        """Stand on these layers with a fresh upper directory; the pid of process 1."""
+    def _activate(self, frozen: Stack, *, detach: bool) -> None:
+        """Stand on these layers with a fresh upper directory."""
         reply, _ = self._parts.keeper.request(
             "activate",
             box=self._number,
@@ -460,7 +457,6 @@ class NamespaceSandbox:
         self._frozen, self._top = list(frozen), reply["layer"]
         if dead:
             self._parts.keeper.request("drop", layers=dead)
-        return int(reply["pid"])
 
     def _freeze(self) -> None:
         """Turn the upper directory into the first of the layers below a new one."""

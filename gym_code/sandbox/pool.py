@@ -4,11 +4,13 @@ for."""
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gym_code.errors import SandboxClosed, SandboxError
+from gym_code.sandbox.cgroups import Group, Groups
 from gym_code.sandbox.link import GuestLink, KeeperLink
 
 Key = tuple[str, ...]
@@ -21,13 +23,14 @@ class Blank:
 
     number: int
     guest: GuestLink
+    group: Group | None
 
 
 class Pool:
     """Blank boxes by key. Thread-safe. `spare` boxes are kept for each of the keys used last."""
 
-    def __init__(self, keeper: KeeperLink, spare: int, *, keys: int = 4) -> None:
-        self._keeper, self._spare, self._keys = keeper, spare, keys
+    def __init__(self, keeper: KeeperLink, groups: Groups | None, spare: int, *, keys: int = 4) -> None:
+        self._keeper, self._groups, self._spare, self._keys = keeper, groups, spare, keys
         self._blanks: dict[Key, deque[Blank]] = {}
         self._changed = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -64,6 +67,8 @@ class Pool:
         blank.guest.close()
         with contextlib.suppress(SandboxError):
             self._keeper.request("destroy", box=blank.number, layers=[])
+        if blank.group is not None:
+            blank.group.remove()
 
     def close(self) -> None:
         """Launch no more; the keeper's end takes the spare boxes along."""
@@ -74,11 +79,24 @@ class Pool:
             self._worker.join()
         for waiting in self._blanks.values():
             for blank in waiting:
-                blank.guest.close()
+                self.discard(blank)
 
     def _launch(self, key: Key) -> Blank:
-        reply, fds = self._keeper.request("launch", argv=list(key))
-        return Blank(reply["box"], GuestLink(fds[0]))
+        """Start a box, inside its control group from the first instruction on."""
+        reply, (control, go) = self._keeper.request("launch", argv=list(key), held=self._groups is not None)
+        blank = Blank(reply["box"], GuestLink(control), None)
+        try:
+            if self._groups is not None:
+                blank = replace(blank, group=self._groups.make())
+                assert blank.group is not None
+                blank.group.add(reply["pid"])
+                os.write(go, b"g")
+        except OSError as error:
+            self.discard(blank)
+            raise SandboxError(f"cannot put a box into its control group: {error}") from error
+        finally:
+            os.close(go)
+        return blank
 
     def _start_worker(self) -> None:
         if self._worker is None and self._spare:

@@ -161,9 +161,9 @@ def test_law_3_a_supervisor_killed_for_memory_is_the_agents_doing(
         group = box._group
         assert group is not None
         pids = (group.path / "cgroup.procs").read_text().split()
-        assert len(pids) == 1
+        assert len(pids) == 2  # bubblewrap, and process 1 of the box
         monkeypatch.setattr(type(group), "kills", lambda self: 1)  # as if the kernel had chosen process 1
-        os.kill(int(pids[0]), signal.SIGKILL)
+        os.kill(int(pids[1]), signal.SIGKILL)
         result = box.exec("sleep 5")
         assert (result.cause, result.exit_code) == (Cause.OUT_OF_MEMORY, 137)
         assert (box.read("kept"), box.exec("echo alive").stdout) == (b"kept", b"alive\n")
@@ -173,7 +173,7 @@ def test_law_3_a_supervisor_killed_for_memory_is_the_agents_doing(
 def test_law_3_a_supervisor_that_dies_otherwise_is_our_fault(namespace: NamespaceBackend) -> None:
     with namespace.open(SPEC) as box:
         assert box._group is not None
-        os.kill(int((box._group.path / "cgroup.procs").read_text()), signal.SIGKILL)
+        os.kill(int((box._group.path / "cgroup.procs").read_text().split()[1]), signal.SIGKILL)
         with pytest.raises(SandboxError):
             box.exec("true")
 
