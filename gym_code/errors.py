@@ -25,8 +25,8 @@ class GymCodeError(Exception):
 class InputError(GymCodeError):
     """Outside data is wrong: says where, what was expected and what was found.
 
-    >>> print(InputError("must be positive", where="task.yaml: gym.limits.turns", expected="int > 0", found="-3"))
-    task.yaml: gym.limits.turns: must be positive (expected int > 0, found -3)
+    >>> print(InputError("must be positive", where="task.yaml: gym.limits.turns", expected="int", found="-3"))
+    task.yaml: gym.limits.turns: must be positive (expected int, found -3)
     """
 
     def __init__(

@@ -100,7 +100,7 @@ class Task:
     limits: Limits = field(default_factory=Limits)
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     digest: str = ""
-    """SHA-256 (hex) over everything public and secret of the task: two tasks with one digest are the same task."""
+    """SHA-256 (hex) over everything public and secret of the task: one digest, one task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

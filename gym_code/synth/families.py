@@ -254,29 +254,81 @@ FAMILIES: tuple[Family, ...] = (
 
 BY_NAME = {family.name: family for family in FAMILIES}
 
-MODULES = (
-    (
-        "ops tools core items maths parts calc shop stock data model rules utils1 report words lists steps units "
-        "score plan store logic basic extra"
-    )
-    .replace("utils1", "forms")
-    .split()
-)
+MODULES = [
+    "ops",
+    "tools",
+    "core",
+    "items",
+    "maths",
+    "parts",
+    "calc",
+    "shop",
+    "stock",
+    "data",
+    "model",
+    "rules",
+    "forms",
+    "report",
+    "words",
+    "lists",
+    "steps",
+    "units",
+    "score",
+    "plan",
+    "store",
+    "logic",
+    "basic",
+    "extra",
+]
 
 PARAMETERS = {
-    "n": "value number amount level start size price rate weight height width depth".split(),
-    "p": "step factor group batch chunk block".split(),
-    "i": "count many keep take".split(),
-    "f": "index place total end stop limit".split(),
-    "L": "items values numbers scores prices sizes marks points rows cells".split(),
-    "w": "word name text title label key".split(),
-    "m": "first second left right one other".split(),
-    "s": "suffix ending tail part".split(),
-    "g": "glue sep mark between".split(),
-    "W": "words names labels titles lines tags".split(),
-    "T": "table stock ranks votes ages costs".split(),
+    "n": [
+        "value",
+        "number",
+        "amount",
+        "level",
+        "start",
+        "size",
+        "price",
+        "rate",
+        "weight",
+        "height",
+        "width",
+        "depth",
+    ],
+    "p": ["step", "factor", "group", "batch", "chunk", "block"],
+    "i": ["count", "many", "keep", "take"],
+    "f": ["index", "place", "total", "end", "stop", "limit"],
+    "L": ["items", "values", "numbers", "scores", "prices", "sizes", "marks", "points", "rows", "cells"],
+    "w": ["word", "name", "text", "title", "label", "key"],
+    "m": ["first", "second", "left", "right", "one", "other"],
+    "s": ["suffix", "ending", "tail", "part"],
+    "g": ["glue", "sep", "mark", "between"],
+    "W": ["words", "names", "labels", "titles", "lines", "tags"],
+    "T": ["table", "stock", "ranks", "votes", "ages", "costs"],
 }
 
-WORDS = "ant bee cat dog elk fox gnu hen ibis jay kite lark mole newt owl pig quail rat seal toad".split()
-ENDINGS = "ed er ing ly es en".split()
+WORDS = [
+    "ant",
+    "bee",
+    "cat",
+    "dog",
+    "elk",
+    "fox",
+    "gnu",
+    "hen",
+    "ibis",
+    "jay",
+    "kite",
+    "lark",
+    "mole",
+    "newt",
+    "owl",
+    "pig",
+    "quail",
+    "rat",
+    "seal",
+    "toad",
+]
+ENDINGS = ["ed", "er", "ing", "ly", "es", "en"]
 GLUES = ("-", ", ", "/", "+", " ")
