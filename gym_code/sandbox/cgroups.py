@@ -8,9 +8,9 @@ rlimits stand alone.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,9 +51,16 @@ class Group:
         return 0
 
     def remove(self) -> None:
-        """Give it back; one that is still dying is left to `gc`."""
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        """Give it back. One whose processes take long to die is left to `gc`."""
+        for _ in range(20):
+            try:
+                self.path.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError:
+                time.sleep(0.005)
+            else:
+                return
 
 
 @dataclass(slots=True)
