@@ -1,4 +1,6 @@
-"""The env works for root and for an ordinary user alike: ten steps on every suite, word for word the same."""
+"""The env works for root and for an ordinary user alike: ten steps, word for word the same, on every shipped
+suite and on a task cut out of a real package.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gym_code.errors import InputError
+from gym_code.sandbox import open_backend
+from gym_code.synth.make import make_suite
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,12 +28,35 @@ SUITES = sorted(path.parent.name for path in (ROOT / "tasks").glob("*/sweb.yaml"
 NOBODY = 65534
 
 
-def play(interpreter: str, home: Path, **options: Any) -> tuple[int, dict[str, Any]]:
+PACKAGE = "pypi:inflection==0.5.1"
+
+
+@pytest.fixture(scope="module")
+def suites() -> Iterator[list[str]]:
+    """References of the suites to play; the one of the package lies where every user may read it."""
+    directory = Path(f"/tmp/gym-code-package-test-{os.getpid()}")
+    directory.mkdir(mode=0o755)
+    backend = open_backend("namespace")
+    try:
+        report = make_suite(PACKAGE, directory, backend=backend, workers=2, limit=1)
+        assert report.accepted == 1
+        subprocess.run(["chmod", "-R", "a+rX", str(directory)], check=True)
+        yield [*SUITES, str(directory)]
+    except InputError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no package index answers: {error}")
+    finally:
+        backend.close()
+        shutil.rmtree(directory)
+
+
+def play(interpreter: str, home: Path, suites: list[str], **options: Any) -> tuple[int, dict[str, Any]]:
     path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
     kept = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "LANG"))}
     env = {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
-        [interpreter, str(ROOT / "tests" / "play_ten_steps.py"), *SUITES],
+        [interpreter, str(ROOT / "tests" / "play_ten_steps.py"), *suites],
         env={**env, "HOME": str(home)},
         cwd=home,
         capture_output=True,
@@ -66,19 +95,19 @@ def home() -> Iterator[Path]:
     shutil.rmtree(home)
 
 
-def test_ten_steps_as_root_and_as_an_ordinary_user(home: Path) -> None:
+def test_ten_steps_as_root_and_as_an_ordinary_user(home: Path, suites: list[str]) -> None:
     assert "starter" in SUITES
     if os.geteuid() != 0:
-        uid, played = play(sys.executable, home)
+        uid, played = play(sys.executable, home, suites)
         assert uid == os.geteuid()
     else:
         interpreter = interpreter_of_a_user()
         if interpreter is None:
             pytest.skip("no interpreter of this version that an ordinary user may execute")
-        uid, played = play(interpreter, home, user=NOBODY, group=NOBODY, extra_groups=[])
+        uid, played = play(interpreter, home, suites, user=NOBODY, group=NOBODY, extra_groups=[])
         assert uid == NOBODY
-        assert play(sys.executable, Path.home())[1] == played
-    for suite in SUITES:
+        assert play(sys.executable, Path.home(), suites)[1] == played
+    for suite in suites:
         task_id, reward, terminated, valid, said = played[suite]
         assert task_id.split("__")[0]
         assert (reward, terminated, valid) == (0.0, True, True)
