@@ -19,6 +19,8 @@ from gym_code.sandbox.lease import owner_tag
 
 PREFIX = "gym-code-"
 _SLACK_BYTES = 64 << 20
+_NUMBERS = itertools.count(1)
+"""Over all backends of a process: their groups stand side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,10 @@ class Groups:
     parent: Path
     unified: bool
     _tag: str = field(default_factory=owner_tag)
-    _count: Iterator[int] = field(default_factory=itertools.count)
 
     def make(self) -> Group:
         """A group for a box."""
-        group = Group(self.parent / f"{PREFIX}{self._tag}-{next(self._count)}", self.unified)
+        group = Group(self.parent / f"{PREFIX}{self._tag}-{next(_NUMBERS)}", self.unified)
         group.path.mkdir()
         return group
 

@@ -251,7 +251,10 @@ class NamespaceSandbox:
         self._group, self._kills = blank.group, 0
         limits = self.spec.limits
         if self._group is not None:
-            self._group.limit(limits.memory_bytes, limits.disk_bytes)
+            try:
+                self._group.limit(limits.memory_bytes, limits.disk_bytes)
+            except OSError as error:
+                raise SandboxError(f"cannot limit the memory of a box: {error}") from error
         self._activate(frozen, detach=False)
         numbers = (limits.memory_bytes, limits.processes, limits.cpu_seconds or 0)
         self._ask([b"limits", *(b"%d" % number for number in numbers)])

@@ -116,6 +116,16 @@ def test_closing_a_backend_leaves_nothing() -> None:
         backend.open(SPEC)
 
 
+def test_two_backends_of_one_process_do_not_meet(namespace: NamespaceBackend) -> None:
+    with NamespaceBackend(spare=0) as other, NamespaceBackend(spare=0) as third:
+        boxes = [backend.open(SPEC) for backend in (namespace, other, third) for _ in range(3)]
+        groups = [box._group.path for box in boxes if box._group is not None]
+        assert len(set(groups)) == len(groups)
+        assert [box.exec("echo alive").stdout for box in boxes] == [b"alive\n"] * 9
+        for box in boxes:
+            box.close()
+
+
 def test_eight_threads_open_boxes_at_once(namespace: NamespaceBackend) -> None:
     def work(number: int) -> tuple[bytes, bytes]:
         with namespace.open(SPEC) as box:
