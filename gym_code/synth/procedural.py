@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import functools
 import random
 import re
@@ -36,6 +35,7 @@ from gym_code.synth.families import (
     WORDS,
     Family,
 )
+from gym_code.synth.patches import git_patch
 from gym_code.types import Answer, Environment, File, Limits, StartTree, Task, canonical_digest, tree_digest
 
 STUB = "raise NotImplementedError"
@@ -368,23 +368,6 @@ def _test_names(source: bytes, module: str) -> list[str]:
         for item in node.body
         if isinstance(item, ast.FunctionDef)
     ]
-
-
-def git_patch(before: Mapping[str, File], after: Mapping[str, File]) -> bytes:
-    """A git patch between two trees of plain text files; a path absent from `before` is created."""
-    parts: list[str] = []
-    for path in sorted(after):
-        old = before[path].content.decode() if path in before else ""
-        new = after[path].content.decode()
-        if old == new:
-            continue
-        created = path not in before
-        parts.append(f"diff --git a/{path} b/{path}\n" + ("new file mode 100644\n" if created else ""))
-        old_name = "/dev/null" if created else f"a/{path}"
-        parts += difflib.unified_diff(
-            old.splitlines(keepends=True), new.splitlines(keepends=True), old_name, f"b/{path}"
-        )
-    return "".join(parts).encode()
 
 
 @functools.lru_cache(maxsize=4096)
