@@ -16,6 +16,7 @@ import torch
 
 from gym_code.errors import ConfigError
 from train.config import Config
+from train.model import load_adapter
 
 LATEST = "LATEST"
 
@@ -47,9 +48,6 @@ def load_checkpoint(root: Path, model: Any, optimizer: torch.optim.Optimizer, co
 
     Raises `ConfigError` when the checkpoint was made under another configuration.
     """
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
     if not (root / LATEST).is_file():
         return 0
     path = root / (root / LATEST).read_text()
@@ -61,7 +59,7 @@ def load_checkpoint(root: Path, model: Any, optimizer: torch.optim.Optimizer, co
             expected=f"config_digest {config.digest}",
             found=state["config_digest"],
         )
-    set_peft_model_state_dict(model, load_file(str(path / "adapter_model.safetensors")))
+    load_adapter(model, path)
     optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
     return int(state["step"])
 

@@ -40,7 +40,7 @@ from train.engine.torch import TorchEngine
 from train.logprob import pad, token_logprobs
 from train.loss import policy_loss
 from train.metrics import MetricsLog, step_metrics, write_report
-from train.model import load_base
+from train.model import load_adapter, load_base, with_adapter
 from train.rollout import Order, Roller
 from train.segments import segments_of
 
@@ -49,22 +49,11 @@ class Learner:
     """A base model with its adapter, the engine that samples from both, and the boxes it plays in."""
 
     def __init__(self, config: Config, *, threads: int = 0) -> None:
-        from peft import LoraConfig, get_peft_model
-
         if threads:
             torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
         base, path = load_base(config.model, torch.float32)
-        self.model = get_peft_model(
-            base,
-            LoraConfig(
-                r=config.lora_rank,
-                lora_alpha=config.lora_alpha,
-                lora_dropout=0.0,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
-        )
+        self.model = with_adapter(base, config.lora_rank, config.lora_alpha)
         self.chat = ChatFormat.load(path)
         self.engine = TorchEngine(
             self.model,
@@ -98,15 +87,7 @@ class Learner:
 
     def load_adapter(self, path: Path) -> None:
         """Load an adapter that was saved with a checkpoint. Raises `ConfigError` when none is there."""
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
-
-        file = path / "adapter_model.safetensors"
-        if not file.is_file():
-            raise ConfigError(
-                "no adapter here", where=str(path), expected="adapter_model.safetensors", found="none"
-            )
-        set_peft_model_state_dict(self.model, load_file(str(file)))
+        load_adapter(self.model, path)
         self.engine.set_version(-1)
 
     def update(self, segments: Sequence[Segment], config: Config, step: int) -> dict[str, float]:

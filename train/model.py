@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,9 @@ def load_base(model: str, dtype: torch.dtype) -> tuple[Any, Path]:
     Raises `ConfigError` when nothing is there.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     path = TINY if model == "tiny" else Path(model)
     if not (path / "config.json").is_file():
         raise ConfigError(
@@ -52,6 +55,32 @@ def load_base(model: str, dtype: torch.dtype) -> tuple[Any, Path]:
             found="none",
         )
     return AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation="sdpa"), path
+
+
+def with_adapter(base: Any, rank: int, alpha: float) -> Any:
+    """The base with a fresh LoRA adapter on every linear layer: the policy it starts as is the base."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with warnings.catch_warnings():
+        # peft asks transformers for a name that transformers 5 has given up; nobody here can mend it.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        return get_peft_model(base, lora)
+
+
+def load_adapter(model: Any, path: Path) -> None:
+    """Load the weights of an adapter directory. Raises `ConfigError` when none is there."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    file = path / "adapter_model.safetensors"
+    if not file.is_file():
+        raise ConfigError(
+            "no adapter here", where=str(path), expected="adapter_model.safetensors", found="none"
+        )
+    set_peft_model_state_dict(model, load_file(str(file)))
 
 
 def weights_digest(path: Path) -> str:

@@ -7,20 +7,18 @@ import torch
 from gym_code.errors import ConfigError
 from train.checkpoint import load_checkpoint, save_checkpoint
 from train.config import load_config
-from train.model import tiny_config
+from train.model import tiny_config, with_adapter
 
 CONFIG = load_config("tiny", {})
 
 
 def learner() -> tuple[Any, torch.optim.Optimizer]:
-    from peft import LoraConfig, get_peft_model
     from transformers import Qwen2ForCausalLM
 
     torch.manual_seed(0)
     config = tiny_config(64)
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 1
-    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(Qwen2ForCausalLM(config), lora)
+    model = with_adapter(Qwen2ForCausalLM(config), rank=2, alpha=4.0)
     return model, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
 
 

@@ -11,7 +11,7 @@ from gym_code.types import Completion, Segment
 from train.engine.base import Request, Sampling
 from train.engine.torch import TorchEngine
 from train.logprob import token_logprobs
-from train.model import tiny_config
+from train.model import tiny_config, with_adapter
 
 END = 1
 HOT = Sampling(temperature=1.0, max_tokens=12)
@@ -19,15 +19,12 @@ HOT = Sampling(temperature=1.0, max_tokens=12)
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    from peft import LoraConfig, get_peft_model
     from transformers import Qwen2ForCausalLM
 
     torch.manual_seed(0)
     config = tiny_config(64)
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 2
-    made = get_peft_model(
-        Qwen2ForCausalLM(config), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
-    )
+    made = with_adapter(Qwen2ForCausalLM(config), rank=4, alpha=8.0)
     for name, parameter in made.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
