@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,9 +100,9 @@ def find_groups() -> tuple[Groups | None, str]:
     return None, reason
 
 
-def leased_groups() -> Iterator[tuple[str, Path]]:
-    """Every group of ours, with its owner's tag."""
-    for parent, _ in _parents():
+def leased_groups(parents: Iterable[Path] = ()) -> Iterator[tuple[str, Path]]:
+    """Every group of ours below our own parents and these, with its owner's tag."""
+    for parent in dict.fromkeys([*(parent for parent, _ in _parents()), *parents]):
         for path in parent.glob(f"{PREFIX}*"):
             yield "-".join(path.name.removeprefix(PREFIX).split("-")[:2]), path
 

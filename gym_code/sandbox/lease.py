@@ -26,6 +26,7 @@ DAY = 86400.0
 LAYER_SECONDS = 7 * DAY
 """`gc` removes layers that nobody has used for so long."""
 ENVIRONMENT_SECONDS = 30 * DAY
+_PARENTS = "control-groups"
 SCRATCH = Path("/dev/shm")
 """Where exports keep their short-lived repositories, if it is there."""
 
@@ -57,8 +58,11 @@ class Lease:
     path: Path
 
     @classmethod
-    def write(cls, home: Home, keeper: int) -> Lease:
-        """Note that this process owns a keeper."""
+    def write(cls, home: Home, keeper: int, groups: Path | None) -> Lease:
+        """Note that this process owns a keeper, and below which directory it makes control groups."""
+        if groups is not None and groups not in _group_parents(home):
+            with (home.leases / _PARENTS).open("a") as file:
+                file.write(f"{groups}\n")
         path = home.leases / f"{owner_tag()}-{keeper}.json"
         path.write_text(json.dumps({"keeper": f"{keeper}-{start_time(keeper)}", "since": time.time()}) + "\n")
         return cls(path)
@@ -175,7 +179,7 @@ def gc(
         dry_run=dry_run,
         leases=leases,
         keepers=keepers,
-        control_groups=_reap_groups(dry_run),
+        control_groups=_reap_groups(home, dry_run),
         directories=_reap_directories(home, dry_run),
         layers=tuple(prune_layers(home, keep=0, older_than=layer_seconds, dry_run=dry_run)),
         environments=tuple(prune_environments(home, older_than=environment_seconds, dry_run=dry_run)),
@@ -186,7 +190,7 @@ def gc(
 def reap(home: Home) -> None:
     """The quick part of `gc`, done at every start: what dead owners left."""
     _reap_leases(home, dry_run=False)
-    _reap_groups(dry_run=False)
+    _reap_groups(home, dry_run=False)
     _reap_directories(home, dry_run=False)
 
 
@@ -214,11 +218,19 @@ def _keeper_of(path: Path) -> str:
         return ""  # torn by the owner's death: the keeper, if any, sees that death by itself
 
 
-def _reap_groups(dry_run: bool) -> tuple[str, ...]:
+def _group_parents(home: Home) -> list[Path]:
+    """Where control groups were ever made: a dead owner may have had a group of its own."""
+    try:
+        return [Path(line) for line in (home.leases / _PARENTS).read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+
+
+def _reap_groups(home: Home, dry_run: bool) -> tuple[str, ...]:
     from gym_code.sandbox.cgroups import leased_groups
 
     found = []
-    for tag, path in leased_groups():
+    for tag, path in leased_groups(_group_parents(home)):
         if not alive(tag):
             found.append(str(path))
             if not dry_run:

@@ -166,8 +166,8 @@ class _Parts:
         home = open_home(root)
         reap(home)
         keeper = KeeperLink(home)
-        lease = Lease.write(home, keeper.process.pid)
         groups, where = find_groups()
+        lease = Lease.write(home, keeper.process.pid, groups.parent if groups else None)
         wall = f", with a hard wall behind it ({where})" if groups else f"; no control groups ({where})"
         notes = {
             "memory_bytes": "a watchdog over the box's processes, every 20 ms" + wall,

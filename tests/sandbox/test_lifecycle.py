@@ -91,6 +91,24 @@ def test_law_8_a_keeper_that_outlived_its_owner_is_ended() -> None:
     assert not lease.exists()
 
 
+@pytest.mark.skipif(find_groups()[0] is None, reason="no control groups here")
+def test_law_8_groups_made_in_another_group_are_found(namespace: NamespaceBackend) -> None:
+    groups = find_groups()[0]
+    assert groups is not None
+    assert namespace.capabilities()
+    elsewhere = groups.parent / "elsewhere"
+    (elsewhere / "gym-code-999999-1-7").mkdir(parents=True)
+    note = open_home().leases / "control-groups"
+    before = note.read_text()
+    note.write_text(f"{before}{elsewhere}\n")
+    try:
+        assert gc().control_groups == (str(elsewhere / "gym-code-999999-1-7"),)
+        assert list(elsewhere.glob("gym-code-*")) == []
+    finally:
+        note.write_text(before)
+        elsewhere.rmdir()
+
+
 def test_law_8_a_torn_lease_is_removed() -> None:
     lease = open_home().leases / "999999-1-5.json"
     lease.write_text('{"keep')
