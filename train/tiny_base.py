@@ -28,6 +28,9 @@ from train.demos import Demonstration, demonstrations
 from train.model import TINY, tiny_config, weights_digest
 from train.tokenizer import PAD, SPECIAL, build_tokenizer, save_tokenizer
 
+HEAD = 400
+"""So many demonstrations have a hash of their own, quick to check."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -68,7 +71,7 @@ def build(recipe: Recipe, out: Path) -> None:
     from transformers import Qwen2ForCausalLM
 
     out.mkdir(parents=True, exist_ok=True)
-    task_ids = ProceduralSuite(seed=recipe.seed + 1000, count=recipe.demonstrations, split="train").ids()
+    task_ids = task_ids_of(recipe)
     tokenizer = build_tokenizer(_texts(task_ids[:4000]), recipe.vocab_size)
     save_tokenizer(tokenizer, out)
     data = demonstrations(task_ids, ChatFormat(tokenizer), recipe.seed)
@@ -82,14 +85,23 @@ def build(recipe: Recipe, out: Path) -> None:
     facts = {
         "recipe": dataclasses.asdict(recipe),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "data_sha256": hashlib.sha256(
-            json.dumps([(d.token_ids, d.action_mask) for d in data]).encode()
-        ).hexdigest(),
+        "data_sha256": data_digest(data),
+        "data_head_sha256": data_digest(data[:HEAD]),
         "tokenizer_sha256": hashlib.sha256((out / "tokenizer.json").read_bytes()).hexdigest(),
         "weights_sha256": weights_digest(out),
         "torch": torch.__version__,
     }
     (out / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def data_digest(data: Sequence[Demonstration]) -> str:
+    """SHA-256 (hex) of demonstrations, as JSON."""
+    return hashlib.sha256(json.dumps([(d.token_ids, d.action_mask) for d in data]).encode()).hexdigest()
+
+
+def task_ids_of(recipe: Recipe) -> Sequence[str]:
+    """The tasks that are demonstrated, in order; none is of the split that is evaluated."""
+    return ProceduralSuite(seed=recipe.seed + 1000, count=recipe.demonstrations, split="train").ids()
 
 
 def _texts(task_ids: Sequence[str]) -> Iterator[str]:
