@@ -39,5 +39,5 @@ def test_the_model_has_the_size_it_claims() -> None:
 def test_the_training_log_ends_where_it_had_converged() -> None:
     rows = [json.loads(line) for line in (TINY / "training.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == FACTS["recipe"]["steps"] - 1
-    # What the careless programmer leaves to chance (which way, whether to test) is about 1.3 nats in 28 tokens.
+    # What the careless programmer leaves to chance, which way and whether to test: 1.3 nats in 28 tokens.
     assert sum(row["action_loss"] for row in rows[-5:]) / 5 < 0.06
