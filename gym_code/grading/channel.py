@@ -19,7 +19,8 @@ class Frames:
 
     tests: tuple[tuple[int, int, Outcome, str], ...] = ()
     """(attempt, index, outcome, message)."""
-    canaries: tuple[Outcome, ...] = ()
+    canaries: tuple[tuple[int, Outcome], ...] = ()
+    """(attempt, outcome) of each test that must fail."""
     failures: tuple[str, ...] = ()
     """Why the program could not run the tests."""
     status: int | None = None
@@ -43,7 +44,7 @@ class Frames:
 @dataclass(slots=True)
 class _Gathered:
     tests: list[tuple[int, int, Outcome, str]] = field(default_factory=list)
-    canaries: list[Outcome] = field(default_factory=list)
+    canaries: list[tuple[int, Outcome]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     status: int | None = None
     noise: int = 0
@@ -85,8 +86,8 @@ def _take(gathered: _Gathered, words: list[bytes], count: int) -> bool:
             case [b"T", attempt, index, outcome, message] if 0 <= int(index) < count:
                 entry = int(attempt), int(index), Outcome(outcome.decode()), _text(message)
                 gathered.tests.append(entry)
-            case [b"C", outcome]:
-                gathered.canaries.append(Outcome(outcome.decode()))
+            case [b"C", attempt, outcome]:
+                gathered.canaries.append((int(attempt), Outcome(outcome.decode())))
             case [b"F", message]:
                 gathered.failures.append(_text(message))
             case [b"E", status]:

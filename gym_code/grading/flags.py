@@ -16,7 +16,7 @@
 | duplicate-report | a test reported twice: counted as failed | 0 |
 | channel-noise | something else wrote to the private channel; it was ignored | none |
 | runner-tampered | a test that must fail passed, or never ran: no outcome of this run is believed | 0 |
-| flaky-recovered | a test failed among the others and passed alone: counted as passed | none |
+| flaky-recovered | a test failed among the others and passed alone in a clean box: counted as passed | none |
 | sandbox-fault | the sandbox failed twice, in two boxes | ungraded |
 | gold-failed | the gold patch failed under the same conditions | ungraded |
 """

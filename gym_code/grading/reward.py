@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gym_code.errors import SandboxError, SandboxUnavailable
 from gym_code.grading import verdict as verdicts
+from gym_code.grading.confirm import confirmed
 from gym_code.grading.plan import Refused, make_plan
 from gym_code.grading.run import run_in_new_box
 from gym_code.types import Outcome, Reward
@@ -81,6 +82,15 @@ def reward_for(answer: Answer, verdict: Verdict) -> Reward:
 
 
 def _run(task: Task, plan: Plan, backend: Backend, start: StartTree, seconds: float) -> Run:
+    """Carry out a plan, and run what failed among others and passed alone once more, each in a clean box."""
+
+    def carry_out(part: Plan, limit: float) -> Run:
+        return _in_new_box(task, part, backend, start, limit)
+
+    return confirmed(plan, carry_out(plan, seconds), carry_out, seconds)
+
+
+def _in_new_box(task: Task, plan: Plan, backend: Backend, start: StartTree, seconds: float) -> Run:
     """Carry out a plan; once more, in another box, where the first failed."""
     try:
         return run_in_new_box(task, plan, backend, start, timeout=seconds)

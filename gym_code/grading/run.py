@@ -13,7 +13,7 @@ from gym_code.sandbox.base import BoxSpec
 from gym_code.types import Cause, Outcome, TestReport
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from gym_code.sandbox.base import Backend, Sandbox
     from gym_code.types import File, StartTree, Task
@@ -49,6 +49,9 @@ class Run:
     cause: Cause = Cause.EXITED
     failure: str = ""
     """Why the program in the box could not begin; empty where it did."""
+    suspects: tuple[str, ...] = ()
+    """Ids that failed among the others and passed alone in the same box. It proves nothing: the first attempt
+    may have left files, processes or other tests behind. Empty unless every id that failed is among them."""
 
     @property
     def abnormal(self) -> bool:
@@ -78,12 +81,16 @@ def run_in_box(box: Sandbox, task: Task, plan: Plan, *, timeout: float) -> Run:
     )
     frames = read_frames(result.channel, key, len(plan.ids))
     report, notes = _judge(plan, frames, result.cause)
+    second = frames.outcomes(2)
+    failed = [index for index, test_id in enumerate(plan.ids) if report[test_id] is not Outcome.PASSED]
+    suspects = [plan.ids[index] for index in failed if second.get(index) is Outcome.PASSED]
     return Run(
         report=TestReport(outcomes=report, seconds=result.seconds),
         flags=(*plan.flags, *notes),
         messages={plan.ids[index]: text for index, text in frames.messages().items()},
         cause=result.cause,
         failure=frames.failures[0] if frames.failures else "",
+        suspects=tuple(suspects) if len(suspects) == len(failed) else (),
     )
 
 
@@ -151,25 +158,27 @@ def _judge(plan: Plan, frames: Frames, cause: Cause) -> tuple[dict[str, Outcome]
         if outcome is Outcome.DUPLICATED or again is Outcome.DUPLICATED:
             outcome = Outcome.DUPLICATED
             notes[flags.DUPLICATE_REPORT] = None
-        elif outcome is not Outcome.PASSED and again is Outcome.PASSED:
-            outcome = Outcome.PASSED
-            notes[flags.FLAKY_RECOVERED] = None
         report[test_id] = outcome
     if frames.noise:
         notes[flags.CHANNEL_NOISE] = None
     ending = _ending(frames, cause, reported=bool(first))
     if ending:
         notes[ending] = None
-    elif plan.canary and _tampered(frames, first.values()):
+    elif plan.canary and any(_tampered(frames, number, found) for number, found in ((1, first), (2, second))):
         notes[flags.RUNNER_TAMPERED] = None
     return report, list(notes)
 
 
-def _tampered(frames: Frames, outcomes: Collection[Outcome]) -> bool:
-    """Whether the test that must fail did not: it passed, or is missing where others passed."""
-    if not frames.canaries:
-        return Outcome.PASSED in outcomes
-    return any(outcome not in (Outcome.FAILED, Outcome.ERROR) for outcome in frames.canaries)
+def _tampered(frames: Frames, attempt: int, outcomes: Mapping[int, Outcome]) -> bool:
+    """Whether the test that must fail did not: it passed, or is missing where others passed.
+
+    A second attempt is a process for each test, and each has a canary of its own.
+    """
+    canaries = [outcome for of, outcome in frames.canaries if of == attempt]
+    passed = sum(outcome is Outcome.PASSED for outcome in outcomes.values())
+    if len(canaries) < (min(passed, 1) if attempt == 1 else passed):
+        return True
+    return any(outcome not in (Outcome.FAILED, Outcome.ERROR) for outcome in canaries)
 
 
 def _ending(frames: Frames, cause: Cause, *, reported: bool) -> str | None:

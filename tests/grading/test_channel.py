@@ -14,13 +14,13 @@ def test_signed_frames_are_read() -> None:
     stream = (
         sign(KEY, b"T 1 0 passed -")
         + sign(KEY, b"T 1 1 failed 6869")
-        + sign(KEY, b"C failed")
+        + sign(KEY, b"C 1 failed")
         + sign(KEY, b"E 0")
     )
     frames = read_frames(stream, KEY, 2)
     assert frames.outcomes(1) == {0: Outcome.PASSED, 1: Outcome.FAILED}
     assert frames.messages() == {1: "hi"}
-    assert (frames.canaries, frames.status, frames.noise) == ((Outcome.FAILED,), 0, 0)
+    assert (frames.canaries, frames.status, frames.noise) == (((1, Outcome.FAILED),), 0, 0)
 
 
 def test_a_second_attempt_is_kept_apart_and_a_repeat_is_a_duplicate() -> None:

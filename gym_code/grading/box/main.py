@@ -12,14 +12,15 @@ input holds a 32-byte key and a marshalled plan (it comes from the grader, so it
     paths     [str]           put in front of sys.path for the tests
     env       {str: str}      environment variables restored for the tests
     plugins   [str]           pytest plugins the task asks for
-    rerun     bool            run a failed test once more, alone, in a process of its own
+    rerun     bool            run a failed test once more, alone, in a process of its own: it can only show
+                              that it still fails, for the first attempt may have left anything behind
     messages  int             most characters of a failure's message; 0: none
-    canary    bool            also run a test that must fail
+    canary    bool            also run a test that must fail, in every attempt
 
-A frame is `MAC SPACE payload LF`. Payloads: `T attempt index outcome message-in-hex`, `C outcome` (canary),
-`F message-in-hex` (this program failed), `E wait-status` (all done). This process never imports or runs
-anything of the tree; only its forked children do, and they end by `_exit`, so that nothing registered for
-later can run.
+A frame is `MAC SPACE payload LF`. Payloads: `T attempt index outcome message-in-hex`, `C attempt outcome`
+(canary), `F message-in-hex` (this program failed), `E wait-status` (all done). This process never imports or
+runs anything of the tree; only its forked children do, and they end by `_exit`, so that nothing registered
+for later can run.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Report:
     def __init__(self, channel: Channel, attempt: int, passed: mmap.mmap, plan: dict[str, Any]) -> None:
         self._channel, self._attempt, self._passed = channel, attempt, passed
         self._limit = plan["messages"]
-        self.canary_wanted: bool = plan["canary"] and attempt == 1
+        self.canary_wanted: bool = plan["canary"]
 
     def outcome(self, index: int, name: str, message: str = "") -> None:
         """Report how the test with this index ended."""
@@ -77,7 +78,7 @@ class Report:
 
     def canary(self, name: str) -> None:
         """Report how the test that must fail ended."""
-        self._channel.emit(b"C " + name.encode())
+        self._channel.emit(b"C %d %s" % (self._attempt, name.encode()))
 
 
 def to_hex(message: str) -> bytes:
