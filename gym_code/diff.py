@@ -7,6 +7,7 @@ understood, with `diff --git` lines or without. What is not whole is refused: no
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import zlib
 from dataclasses import dataclass, replace
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 MAX_UNPACKED_BYTES = 64 * 1024**2
 """Most bytes that the binary parts of one diff may unpack to: a small diff could hold gigabytes."""
 
+MAX_LINES = 2_000_000
+"""A diff of more lines is not read."""
+MAX_FILES = 20_000
+"""Most files that one diff may touch."""
+MAX_PATH_BYTES = 2048
+MAX_PATH_PARTS = 128
+
+_MAX_DIGITS = 9
 _HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
@@ -100,8 +109,12 @@ def parse_patch(diff: bytes) -> tuple[FilePatch, ...]:
     """The files of a diff, in order; empty input is an empty diff. Raises `PatchError`, `UnsafePathError`."""
     if not diff.strip():
         return ()
-    reader = _Reader(diff)
-    parts = tuple(reader.files())
+    lines = diff.count(b"\n")
+    if lines > MAX_LINES:
+        raise PatchError("diff is too long", expected=f"at most {MAX_LINES} lines", found=lines)
+    parts = tuple(itertools.islice(_Reader(diff).files(), MAX_FILES + 1))
+    if len(parts) > MAX_FILES:
+        raise PatchError("diff is too large", expected=f"at most {MAX_FILES} files", found="more")
     if not parts:
         raise PatchError(
             "not a diff", expected="`diff --git` or `---` and `+++` lines", found=repr(diff[:60])
@@ -130,6 +143,11 @@ class _Reader:
 
     def error(self, message: str, expected: str, found: object) -> PatchError:
         return PatchError(message, where=f"diff line {self._at + 1}", expected=expected, found=found)
+
+    def number(self, digits: bytes) -> int:
+        if len(digits) > _MAX_DIGITS:
+            raise self.error("number is too large", f"at most {_MAX_DIGITS} digits", f"{len(digits)} digits")
+        return int(digits)
 
     def files(self) -> Iterator[FilePatch]:
         while (line := self.line) is not None:
@@ -221,18 +239,22 @@ class _Reader:
             return None
         if raw.startswith(b"/"):
             raise UnsafePathError("absolute path", where=f"diff line {self._at}", expected="a relative path",
-                                  found=repr(raw))  # fmt: skip
-        parts = raw.split(b"/")[strip:]
+                                  found=repr(raw[:120]))  # fmt: skip
+        parts = raw.split(b"/", MAX_PATH_PARTS + strip)[strip:]
+        if len(raw) > MAX_PATH_BYTES or len(parts) > MAX_PATH_PARTS:
+            raise self.error(
+                "path is too long", f"{MAX_PATH_BYTES} bytes, {MAX_PATH_PARTS} parts", repr(raw[:60])
+            )
         bad = (b"", b".", b"..")
         if not parts or any(part in bad or part.lower() == b".git" or b"\0" in part for part in parts):
             raise UnsafePathError("unsafe path", where=f"diff line {self._at}",
-                                  expected="a normal path outside .git", found=repr(raw))  # fmt: skip
+                                  expected="a normal path outside .git", found=repr(raw[:120]))  # fmt: skip
         return b"/".join(parts).decode("utf-8", "surrogateescape")
 
     def _hunks(self) -> Iterator[Hunk]:
         while (match := _HUNK.match(self.line or b"")) is not None:
             self.take()
-            start, old_left, new_start, new_left = (int(g) if g is not None else 1 for g in match.groups())
+            start, old_left, new_start, new_left = (self.number(g or b"1") for g in match.groups())
             old: list[bytes] = []
             new: list[bytes] = []
             while len(old) < old_left or len(new) < new_left:
@@ -265,6 +287,7 @@ class _Reader:
         kind, _, size = (self.line or b"").partition(b" ")
         if kind not in (b"literal", b"delta") or not size.isdigit():
             return None
+        length = self.number(size)
         self.take()
         packed = bytearray()
         while self.line:
@@ -277,11 +300,11 @@ class _Reader:
         if self.line is not None:
             self.take()
         try:
-            data = zlib.decompressobj().decompress(bytes(packed), min(int(size), self._bytes_left) + 1)
+            data = zlib.decompressobj().decompress(bytes(packed), min(length, self._bytes_left) + 1)
         except zlib.error as error:
             raise self.error("binary patch does not unpack", "zlib data", str(error)) from None
-        if len(data) != int(size):
-            raise self.error("binary patch has another size", f"{int(size)} bytes", len(data))
+        if len(data) != length:
+            raise self.error("binary patch has another size", f"{length} bytes", len(data))
         self._bytes_left -= len(data)
         return Binary(data=data, delta=kind == b"delta")
 

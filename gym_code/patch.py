@@ -21,10 +21,25 @@ if TYPE_CHECKING:
 MAX_CHANGED_BYTES = 256 * 1024**2
 """Most bytes of content that one diff may leave in the files it touches."""
 MAX_DRIFT_LINES = 2000
-"""How far from its stated place a hunk is looked for: bounds the work a hostile diff could cause."""
+"""How far from its stated place a hunk is looked for."""
+MAX_WORK = 8_000_000
+"""Most lines that applying one diff may split, try and compare; an operation of a binary delta counts as
+four. Bounds the time (seconds) and the memory that a hostile diff could cost."""
 
 Changes = dict[str, "File | None"]
 """New state of every touched path; None means deleted."""
+
+
+class _Work:
+    """What is left of the work that one diff may cause."""
+
+    def __init__(self) -> None:
+        self._left = MAX_WORK
+
+    def spend(self, lines: int) -> None:
+        self._left -= lines
+        if self._left < 0:
+            raise PatchError("diff takes too much work", expected=f"at most {MAX_WORK} lines", found="more")
 
 
 def apply_patch(files: Mapping[str, File], diff: bytes, *, reverse: bool = False) -> Changes:
@@ -37,10 +52,10 @@ def apply_patch(files: Mapping[str, File], diff: bytes, *, reverse: bool = False
         parts = tuple(part.reversed() for part in reversed(parts))
     # As in git: renames and copies are taken from the tree before the diff, so files may also change places.
     changes: Changes = {part.old: None for part in parts if part.moved and part.old is not None}
-    bytes_left = MAX_CHANGED_BYTES
+    bytes_left, work = MAX_CHANGED_BYTES, _Work()
     for part in parts:
         if not part.gitlink:
-            bytes_left -= _apply_file(files, changes, part)
+            bytes_left -= _apply_file(files, changes, part, work)
             if bytes_left < 0:
                 raise PatchError("diff is too large", expected=f"{MAX_CHANGED_BYTES} bytes", found="more")
     return changes
@@ -52,7 +67,7 @@ def with_changes(files: Mapping[str, File], changes: Mapping[str, File | None]) 
     return {path: file for path, file in sorted(merged.items()) if file is not None}
 
 
-def _apply_file(files: Mapping[str, File], changes: Changes, part: FilePatch) -> int:
+def _apply_file(files: Mapping[str, File], changes: Changes, part: FilePatch, work: _Work) -> int:
     """Apply the part of one file; the bytes of content it leaves."""
 
     def now(path: str) -> File | None:
@@ -70,9 +85,9 @@ def _apply_file(files: Mapping[str, File], changes: Changes, part: FilePatch) ->
         raise PatchError("does not apply", where=part.new, expected="no file", found="one")
     content = _body(before)
     if part.binary is not None:
-        content = _apply_binary(content, part.binary[0], path)
+        content = _apply_binary(content, part.binary[0], path, work)
     elif part.hunks:
-        content = _apply_hunks(content, part.hunks, path)
+        content = _apply_hunks(content, part.hunks, path, work)
     if part.new is None:
         changes[path] = None
         if content:
@@ -110,13 +125,14 @@ def _made(content: bytes, mode: bytes | None, before: File | None) -> File:
     return File(content=content, executable=mode == EXECUTABLE)
 
 
-def _apply_hunks(content: bytes, hunks: tuple[Hunk, ...], where: str) -> bytes:
+def _apply_hunks(content: bytes, hunks: tuple[Hunk, ...], where: str, work: _Work) -> bytes:
+    work.spend(content.count(b"\n"))
     lines = split_lines(content)
     result: list[bytes] = []
     done = offset = 0
     for number, hunk in enumerate(hunks, 1):
         wanted = (hunk.start - 1 if hunk.old else hunk.start) + offset
-        at = _find(lines, hunk.old, wanted, done)
+        at = _find(lines, hunk.old, wanted, done, work)
         if at is None:
             found = lines[wanted][:60] if 0 <= wanted < len(lines) else b"the end of the file"
             raise PatchError(
@@ -132,31 +148,34 @@ def _apply_hunks(content: bytes, hunks: tuple[Hunk, ...], where: str) -> bytes:
     return b"".join(result + lines[done:])
 
 
-def _find(lines: list[bytes], old: tuple[bytes, ...], wanted: int, first: int) -> int | None:
+def _find(lines: list[bytes], old: tuple[bytes, ...], wanted: int, first: int, work: _Work) -> int | None:
     """Where `old` stands at or after `first`, nearest to `wanted`."""
     last = len(lines) - len(old)
     if not old:
         return wanted if first <= wanted <= len(lines) else None
     for distance in range(min(max(wanted - first, last - wanted, 0), MAX_DRIFT_LINES) + 1):
+        work.spend(1)
         for at in (wanted - distance, wanted + distance):
-            if first <= at <= last and lines[at] == old[0] and tuple(lines[at : at + len(old)]) == old:
-                return at
+            if first <= at <= last and lines[at] == old[0]:
+                work.spend(len(old))
+                if tuple(lines[at : at + len(old)]) == old:
+                    return at
     return None
 
 
-def _apply_binary(content: bytes, binary: Binary, where: str) -> bytes:
+def _apply_binary(content: bytes, binary: Binary, where: str, work: _Work) -> bytes:
     """The content a binary part makes; a git delta copies from the old content and inserts."""
     if not binary.delta:
         return binary.data
     try:
-        return _apply_delta(content, binary.data)
+        return _apply_delta(content, binary.data, work)
     except IndexError:
         raise PatchError("binary delta is cut short", where=where) from None
     except PatchError as error:
         raise PatchError(error.message, where=where) from None
 
 
-def _apply_delta(content: bytes, data: bytes) -> bytes:
+def _apply_delta(content: bytes, data: bytes, work: _Work) -> bytes:
     position = 0
 
     def byte() -> int:
@@ -172,6 +191,8 @@ def _apply_delta(content: bytes, data: bytes) -> bytes:
             shift += 7
             if digit < 128:
                 return value
+            if shift > 63:
+                raise PatchError("binary delta holds too large a number")
 
     before, after = number(), number()
     if before != len(content) or after > MAX_CHANGED_BYTES:
@@ -179,6 +200,7 @@ def _apply_delta(content: bytes, data: bytes) -> bytes:
     result = bytearray()
     while position < len(data) and len(result) <= after:
         op = byte()
+        work.spend(4)
         if op & 128:
             start = sum(byte() << 8 * bit for bit in range(4) if op >> bit & 1)
             size = sum(byte() << 8 * bit for bit in range(3) if op >> (bit + 4) & 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import subprocess
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,6 +143,15 @@ def test_a_hunk_that_stands_nowhere_is_refused_with_place_expected_and_found() -
         (b"diff --git a/f b/f\nnew file mode 100644\nBinary files /dev/null and b/f differ\n", "no content"),
         (b"diff --git a/f b/f\nnew file mode 100777\n", "unknown file mode"),
         (b"diff --git a/f b/f\nnew file mode 100644\nGIT binary patch\nliteral 5\nE!!!!\n\n", "binary patch"),
+        (b"--- a/f\n+++ b/f\n@@ -" + b"1" * 5000 + b" +1 @@\n-a\n+b\n", "number is too large"),
+        (b"--- a/f\n+++ b/f\n@@ -1 +1," + b"1" * 5000 + b" @@\n-a\n+b\n", "number is too large"),
+        (
+            b"diff --git a/f b/f\nGIT binary patch\nliteral " + b"1" * 5000 + b"\nE!!!!\n\n",
+            "number is too large",
+        ),
+        (b"--- /dev/null\n+++ b/" + b"a/" * 60_000 + b"x\n@@ -0,0 +1 @@\n+x\n", "path is too long"),
+        (b"--- /dev/null\n+++ b/" + b"a/" * 128 + b"x\n@@ -0,0 +1 @@\n+x\n", "path is too long"),
+        (b"--- /dev/null\n+++ b/" + b"a" * 2047 + b"\n@@ -0,0 +1 @@\n+x\n", "path is too long"),
     ],
 )
 def test_what_is_not_whole_is_refused(patch: bytes, message: str) -> None:
@@ -172,6 +183,47 @@ def test_a_small_diff_cannot_unpack_to_gigabytes(monkeypatch: pytest.MonkeyPatch
     assert len(patch) < 2000
     with pytest.raises(PatchError, match="another size"):
         apply_patch({}, patch)
+
+
+def test_a_long_path_within_the_bounds_applies() -> None:
+    path = b"a/" * 127 + b"x"
+    made = apply_patch({}, b"--- /dev/null\n+++ b/" + path + b"\n@@ -0,0 +1 @@\n+x\n")
+    assert made == {path.decode(): text("x")}
+
+
+def test_one_diff_can_cause_so_much_work_and_no_more() -> None:
+    """A hunk that nearly stands everywhere: a million comparisons at each of thousands of places."""
+    count = 100_000
+    files = {"f": File(content=b"x\n" * count), "g": text("a")}
+    old = b" x\n" * (count // 2) + b"-y\n"
+    hunk = b"@@ -20000,%d +20000,%d @@\n" % (count // 2 + 1, count // 2) + old
+    with pytest.raises(PatchError, match="too much work"):
+        apply_patch(files, b"--- a/f\n+++ b/f\n" + hunk)
+    fits = hunk.replace(b"-y\n", b"-x\n").replace(b"-20000", b"-19000")
+    assert apply_patch(files, b"--- a/f\n+++ b/f\n" + fits)["f"] == File(content=b"x\n" * (count - 1))
+
+
+def test_a_delta_of_operations_that_copy_nothing_ends() -> None:
+    data = b"\x02\x05" + b"\x00" * 3_000_000
+    packed = zlib.compress(data)
+    lines = []
+    for at in range(0, len(packed), 52):
+        part = packed[at : at + 52]
+        mark = len(part) + 64 if len(part) <= 26 else len(part) + 70
+        lines.append(bytes([mark]) + base64.b85encode(part, pad=True) + b"\n")
+    head = b"diff --git a/f b/f\nGIT binary patch\ndelta %d\n" % len(data)
+    with pytest.raises(PatchError, match="too much work"):
+        apply_patch({"f": text("a")}, head + b"".join(lines) + b"\n")
+
+
+@pytest.mark.parametrize(("name", "limit"), [("MAX_FILES", 1), ("MAX_LINES", 5)])
+def test_a_diff_beyond_its_bounds_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
+    patch = b"--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n"
+    other = patch.replace(b"/f", b"/g")
+    monkeypatch.setattr(f"gym_code.diff.{name}", limit)
+    assert len(parse_patch(patch)) == 1
+    with pytest.raises(PatchError, match="at most"):
+        parse_patch(patch + other)
 
 
 def test_all_or_nothing() -> None:

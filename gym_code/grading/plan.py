@@ -41,22 +41,24 @@ def make_plan(task: Task, answer: Answer, base: Mapping[str, File], patch: bytes
 
     Raises `PatchError` only for the task's own test patch: a task that cannot be graded.
     """
-    try:
-        wanted = _read(base, patch)
-    except UnsafePathError as error:
-        return Refused(flag=flags.PATCH_UNSAFE_PATH, reason=str(error))
-    except _UnreadableError as error:
-        return Refused(flag=flags.PATCH_UNREADABLE, reason=str(error))
-    except PatchError as error:
-        return Refused(flag=flags.PATCH_DOES_NOT_APPLY, reason=str(error))
     ids = ordered_unique((*answer.fail_to_pass, *answer.pass_to_pass))
     hidden = apply_patch(base, answer.test_patch)
     runner = runner_named(task.runner)
     graded = with_changes(base, hidden)
     files = {test_id: runner.file_of(test_id, graded) for test_id in ids}
     tests = frozenset(path for path in files.values() if path is not None) | frozenset(hidden)
-    kept, found = _only_the_agents(base, wanted, tests, touched_paths(answer.gold_patch))
-    fitting = _fitting(kept, hidden, base)
+    gold = touched_paths(answer.gold_patch)
+    try:
+        kept, found = _only_the_agents(base, _read(base, patch), tests, gold)
+        fitting = _fitting(kept, hidden, base)
+    except UnsafePathError as error:
+        return Refused(flag=flags.PATCH_UNSAFE_PATH, reason=str(error))
+    except _UnreadableError as error:
+        return Refused(flag=flags.PATCH_UNREADABLE, reason=str(error))
+    except PatchError as error:
+        return Refused(flag=flags.PATCH_DOES_NOT_APPLY, reason=str(error))
+    except Exception as error:  # The boundary: whatever an agent's bytes do to our readers is the agent's.
+        return Refused(flag=flags.PATCH_UNREADABLE, reason=f"{type(error).__name__}: {error}"[:300])
     if len(fitting) < len(kept):
         found = ordered_unique((*found, flags.TESTS_RESTORED))
     changes = {**fitting, **hidden}

@@ -8,14 +8,17 @@ import tomllib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from gym_code.types import File
 
 _ALWAYS = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml",
                      "sitecustomize.py", "usercustomize.py"})  # fmt: skip
-_INI_SECTIONS = {"setup.cfg": "tool:pytest", "tox.ini": "pytest"}
+_INI_FILES = frozenset({"setup.cfg", "tox.ini"})
+_INI_SECTIONS = ("[pytest", "[tool:pytest")
 _TEST_DIRECTORIES = frozenset({"test", "tests"})
+_MAX_TOML_BYTES = 1024**2
+"""A longer file is not read; any change of it counts."""
 
 
 def is_startup_change(path: str, before: File | None, after: File | None) -> bool:
@@ -27,9 +30,8 @@ def is_startup_change(path: str, before: File | None, after: File | None) -> boo
     name = posixpath.basename(path)
     if name in _ALWAYS or name.endswith(".pth"):
         return True
-    if name in _INI_SECTIONS:
-        section = _INI_SECTIONS[name]
-        return _ini_section(before, section) != _ini_section(after, section)
+    if name in _INI_FILES:
+        return _ini_sections(before) != _ini_sections(after)
     if name == "pyproject.toml":
         return _toml_section(before) != _toml_section(after)
     return False
@@ -68,23 +70,34 @@ def shadows(path: str, test_files: Iterable[str]) -> bool:
     return False
 
 
-def _ini_section(file: File | None, section: str) -> Mapping[str, str] | bytes | None:
-    """The section; None where there is none; the whole content where it cannot be read."""
+def _ini_sections(file: File | None) -> tuple[str, ...] | bytes:
+    """The lines of what could be a section for pytest; the whole content where it cannot be read.
+
+    Taken line by line: what one parser has for a comment or the rest of a line, pytest may have for a head.
+    """
     if file is None:
-        return None
-    parser = configparser.RawConfigParser()
+        return ()
     try:
-        parser.read_string(file.content.decode())
+        lines = file.content.decode().splitlines()
+        configparser.RawConfigParser().read_string("\n".join(lines))
     except (configparser.Error, UnicodeDecodeError):
         return file.content
-    return dict(parser[section]) if parser.has_section(section) else None
+    found, inside = [], False
+    for line in lines:
+        if line.startswith("["):
+            inside = line.startswith(_INI_SECTIONS)
+        if inside and line.strip() and not line.startswith(("#", ";")):
+            found.append(line.rstrip())
+    return tuple(found)
 
 
 def _toml_section(file: File | None) -> object:
     if file is None:
         return None
+    if len(file.content) > _MAX_TOML_BYTES:
+        return file.content
     try:
         tools = tomllib.loads(file.content.decode()).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # Not TOML, not UTF-8, a number too long or lists too deep.
         return file.content
     return tools.get("pytest") if isinstance(tools, dict) else None

@@ -65,6 +65,13 @@ def test_a_new_test_of_the_agents_own_is_left_out_without_a_flag() -> None:
         ("setup.cfg", "[metadata]\nname = a\n", "[tool:pytest]\naddopts = -x\n", True),
         ("setup.cfg", None, "not an ini", True),
         ("tox.ini", "[tox]\n", "[tox]\n[pytest]\n", True),
+        ("setup.cfg", "[metadata]\n", "[metadata]\n[tool:pytest] # ]\naddopts = -x\n", True),
+        ("setup.cfg", "[metadata]\n", "[metadata]\na = b\u2028[tool:pytest]\u2028addopts = -x\n", True),
+        ("setup.cfg", "[tool:pytest]\na = b\n", "[metadata]\n\n[tool:pytest]\n# why\na = b\n", False),
+        ("pyproject.toml", "[project]\n", "x = " + "9" * 5000, True),
+        ("pyproject.toml", "[project]\n", "x = " + "[" * 5000, True),
+        ("pyproject.toml", "x = " + "[" * 5000, "x = " + "[" * 5000, False),
+        ("pyproject.toml", "[project]\n", "[project]\nx = " + "9" * 400, False),
         ("pyproject.toml", '[project]\nname = "a"\n', '[project]\nname = "b"\n', False),
         ("pyproject.toml", '[project]\nname = "a"\n', '[tool.pytest.ini_options]\naddopts = "-x"\n', True),
         ("pyproject.toml", '[tool.pytest.ini_options]\naddopts = "-x"\n', None, True),
@@ -107,6 +114,31 @@ def test_a_patch_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(toy.task, toy.answer, toy.base, toy.answer.gold_patch)
     assert isinstance(plan, Refused)
     assert plan.flag == flags.PATCH_UNREADABLE
+
+
+def test_law_3_what_a_patch_does_to_our_readers_is_the_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = toy_of_unittest()
+    for error in (MemoryError(), RecursionError("too deep"), ValueError("odd")):
+
+        def fail(*args: object, error: Exception = error) -> bool:
+            raise error
+
+        monkeypatch.setattr("gym_code.grading.plan.is_startup_change", fail)
+        plan = make_plan(toy.task, toy.answer, toy.base, toy.patch({"other.py": "x = 1\n"}))
+        assert isinstance(plan, Refused)
+        assert plan.flag == flags.PATCH_UNREADABLE
+        assert type(error).__name__ in plan.reason
+    assert isinstance(make_plan(toy.task, toy.answer, toy.base, toy.answer.gold_patch), Plan)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_law_3_a_configuration_beyond_our_parser_is_put_back(value: str) -> None:
+    toy = toy_of_pytest()
+    honest = toy.patch({"calc.py": RIGHT, "pyproject.toml": f"x = {value}\n"})
+    plan = make_plan(toy.task, toy.answer, toy.base, honest)
+    assert isinstance(plan, Plan)
+    assert plan.flags == (flags.STARTUP_RESTORED,)
+    assert set(plan.changes) == {"calc.py", "tests/test_hidden.py"}
 
 
 def test_modules_of_unittest_ids_are_known_to_the_box() -> None:
