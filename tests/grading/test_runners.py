@@ -226,3 +226,22 @@ def test_the_file_of_a_test_id() -> None:
     assert runner_named("pytest").file_of("tests/test_b.py::test_x", paths) is None
     assert runner_named("unittest").file_of("tests.test_a.T.test_x", paths) == "tests/test_a.py"
     assert runner_named("unittest").file_of("tests.test_b.T.test_x", paths) is None
+
+
+def test_law_3_exit_and_quit_are_there_for_honest_code(backend: Backend) -> None:
+    hidden = """
+import unittest
+from calc import add, stop
+
+class HiddenTest(unittest.TestCase):
+    def test_add(self): self.assertEqual(add(2, 3), 5)
+    def test_more(self):
+        for end in (stop, quit):
+            with self.assertRaises(SystemExit) as caught: end(3)
+            self.assertEqual(caught.exception.code, 3)
+        self.assertTrue(callable(help))
+"""
+    toy = toy_of_unittest(hidden)
+    stop = "def stop(status):\n    exit(status)\n"
+    assert toy.grade(backend, toy.patch({"calc.py": RIGHT + stop})).value == 1.0
+    assert toy.grade(backend, toy.patch({"calc.py": RIGHT + stop.replace("exit", "int")})).value == 0.0

@@ -119,6 +119,17 @@ def remove(path: bytes) -> None:
         pass
 
 
+def install_exits() -> None:
+    """The builtins that `site` makes and programs use, where it was passed over to start sooner."""
+    if "site" not in sys.modules:
+        import builtins
+        from _sitebuiltins import Quitter, _Helper
+
+        end = "Ctrl-D (i.e. EOF)"
+        made = {"exit": Quitter("exit", end), "quit": Quitter("quit", end), "help": _Helper()}
+        vars(builtins).update(made)
+
+
 def in_child(
     runner: dict[str, Any], state: object, plan: dict[str, Any], indices: Sequence[int], report: Report
 ) -> int:
@@ -152,6 +163,7 @@ def main() -> None:
     except Exception as error:  # The boundary: what fails before the tests is a frame, not a lost process.
         channel.emit(b"F " + to_hex(f"{type(error).__name__}: {error}"))
         return
+    install_exits()
     gc.freeze()  # A collection in a child would copy every page it shares with this process.
     passed = mmap.mmap(-1, len(plan["ids"]) + 1)
     everything = range(len(plan["ids"]))
