@@ -105,8 +105,9 @@ class Sandbox(Protocol):
         """The changes to the repository as a binary-safe git patch against the base commit.
 
         Untracked files are in it, ignored ones (by the rules of the start tree) are not, `.git` never is.
-        Empty when nothing changed. Exported by the host: nothing in the tree (hooks, filters, attributes,
-        configuration) can run a program or change the result (law 7).
+        Empty when nothing changed. At most 32 MiB of new content (paths included) are in it: the smallest
+        files come first, and what would pass that is left out. Exported by the host: nothing in the tree
+        (hooks, filters, attributes, configuration) can run a program or change the result (law 7).
         """
 
     def close(self) -> None:

@@ -8,15 +8,27 @@ only: the keeper, which runs isolated, imports it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
 import stat
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
-FILE_BYTES = 32 << 20
-"""Larger files are left out of patches: no reviewer reads them, and a sparse file can claim any size."""
+from gym_code.sandbox.ignore import IgnoreRules
+from gym_code.sandbox.removal import remove
+
+PATCH_BYTES = 32 << 20
+"""What a patch may hold of new content; a larger one would be refused by whoever applies it, and a sparse
+file can claim any size."""
+ENTRY_BYTES = 128
+"""What a patch needs for each file beside its path and content, roughly."""
+BLOCK_BYTES = 1 << 14
+"""Contents are hashed in blocks of this size, of which those of zeros alone cost nothing."""
+_ZEROS = bytes(BLOCK_BYTES)
 DEEPEST, LONGEST = 128, 2048
 """Directories more levels down, or with longer paths (bytes), are no part of a tree: an agent can nest them
 until no path can name them, and that must be its own loss, not a fault of the box.
@@ -70,50 +82,63 @@ Found = dict[bytes, Change]
 def collect(uppers: list[str], root: str) -> Found:
     """The changes that layers (bottom first) make to the directory `root`, by path; what equals the
     base is out."""
-    found: Found = {}
-    base = Base(root)
+    walk = _Walk(Base(root))
     for upper in uppers:
         if os.path.isdir(upper):
-            _collect(os.fsencode(upper), b"", found, base)
-    return {key: change for key, change in found.items() if not _same(change, key, base)}
+            walk.layer(os.fsencode(upper), b"")
+    return {key: change for key, change in walk.found.items() if not _same(change, key, walk.base)}
 
 
-def _collect(upper: bytes, prefix: bytes, found: Found, base: Base) -> None:
-    for name in sorted(os.listdir(os.path.join(upper, prefix))):
-        key = os.path.join(prefix, name)
-        path = os.path.join(upper, key)
-        info = os.lstat(path)
-        mode = stat.S_IMODE(info.st_mode)
+class _Walk:
+    """Changes found so far. Every directory above a change is one itself: `below` finds what a path hides."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.found: Found = {}
+        self.below: dict[bytes, set[bytes]] = {}
+
+    def layer(self, upper: bytes, prefix: bytes) -> None:
+        """Take in one directory of a layer."""
+        for name in sorted(os.listdir(os.path.join(upper, prefix))):
+            key = os.path.join(prefix, name)
+            path = os.path.join(upper, key)
+            info = os.lstat(path)
+            mode = stat.S_IMODE(info.st_mode)
+            if stat.S_ISDIR(info.st_mode):
+                known = self.found.get(key)
+                below = known.kind == "d" if known else self.base.is_directory(key)
+                if not below or opaque(path):
+                    self.hide(key)
+                self.put(key, Change("d", mode, os.fsdecode(path)))
+                if not too_deep(key):
+                    self.layer(upper, key)
+            else:
+                self.hide(key)
+                if stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
+                    kind: Kind = "f" if stat.S_ISREG(info.st_mode) else "l"
+                    self.put(key, Change(kind, mode, os.fsdecode(path)))
+                # what remains are whiteouts, and sockets and pipes, which are no part of a tree
+
+    def put(self, key: bytes, change: Change) -> None:
+        """Note the new state of a path."""
+        self.found[key] = change
+        self.below.setdefault(os.path.dirname(key), set()).add(key)
+
+    def hide(self, key: bytes) -> None:
+        """A path is gone, with all that lies below it in earlier layers and in the base."""
+        gone = [key]
+        while gone:
+            here = gone.pop()
+            self.found.pop(here, None)
+            gone += self.below.pop(here, ())
+        info = self.base.find(key)
+        if info is None:
+            return
+        self.put(key, Change("-"))
         if stat.S_ISDIR(info.st_mode):
-            below = found[key].kind == "d" if key in found else base.is_directory(key)
-            if not below or opaque(path):
-                _hide(key, found, base)
-            found[key] = Change("d", mode, os.fsdecode(path))
-            if not too_deep(key):
-                _collect(upper, key, found, base)
-        else:
-            _hide(key, found, base)
-            if stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
-                kind: Kind = "f" if stat.S_ISREG(info.st_mode) else "l"
-                found[key] = Change(kind, mode, os.fsdecode(path))
-            # what remains are whiteouts, and sockets and pipes, which are no part of a tree
-
-
-def _hide(key: bytes, found: Found, base: Base) -> None:
-    """A path is gone, with all that lies below it in earlier layers and in the base."""
-    if key in found:
-        inside = key + b"/"
-        for other in [other for other in found if other.startswith(inside)]:
-            del found[other]
-        del found[key]
-    info = base.find(key)
-    if info is None:
-        return
-    found[key] = Change("-")
-    if stat.S_ISDIR(info.st_mode):
-        for here, folders, files in os.walk(base.path(key)):
-            for name in folders + files:
-                found[os.path.relpath(os.path.join(here, name), base.root)] = Change("-")
+            for folder, folders, files in os.walk(self.base.path(key)):
+                for name in folders + files:
+                    self.put(os.path.relpath(os.path.join(folder, name), self.base.root), Change("-"))
 
 
 def too_deep(key: bytes) -> bool:
@@ -148,46 +173,110 @@ def _same(change: Change, key: bytes, base: Base) -> bool:
     )
 
 
+def blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Position and bytes of the blocks of an unbuffered file that hold anything but zeros."""
+    fd, at = file.fileno(), 0
+    size = os.fstat(fd).st_size
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA) // BLOCK_BYTES * BLOCK_BYTES
+        except OSError:
+            return  # a hole up to the end
+        data = os.pread(fd, BLOCK_BYTES, at)
+        if data != _ZEROS[: len(data)]:
+            yield at, data
+        at += BLOCK_BYTES
+
+
 def _hash(path: str | bytes) -> bytes:
-    """SHA-256 of a file; of a giant one, its size and the extents with data (a sparse file costs nothing)."""
-    with open(path, "rb") as file:
+    """`content_hash` of a file. Holes are skipped: where a file has them depends on its file system, and a
+    sparse file costs nothing."""
+    with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        if size <= FILE_BYTES:
-            return hashlib.file_digest(file, "sha256").digest()
-        sha, at = hashlib.sha256(b"%d" % size), 0
-        while at < size:
-            try:
-                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
-            except OSError:
-                break  # holes only, up to the end
-            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
-            sha.update(b"%d %d " % (begin, at))
-            file.seek(begin)
-            left = at - begin
-            while left > 0 and (piece := file.read(min(left, 1 << 20))):
-                sha.update(piece)
-                left -= len(piece)
-        return sha.digest()
+        if size <= BLOCK_BYTES:
+            return hashlib.sha256(file.read()).digest()
+        return _hash_blocks(size, blocks(file))
+
+
+def content_hash(data: bytes) -> bytes:
+    """32 bytes that stand for a content: SHA-256; above one block, of its size and the blocks that are not
+    zeros."""
+    if len(data) <= BLOCK_BYTES:
+        return hashlib.sha256(data).digest()
+    pieces = ((at, data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES))
+    return _hash_blocks(len(data), ((at, piece) for at, piece in pieces if piece != _ZEROS[: len(piece)]))
+
+
+def _hash_blocks(size: int, pieces: Iterable[tuple[int, bytes]]) -> bytes:
+    sha = hashlib.sha256(b"%d" % size)
+    for at, data in pieces:
+        sha.update(b" %d " % at)
+        sha.update(data)
+    return sha.digest()
+
+
+def is_git(path: bytes) -> bool:
+    """Whether a path lies in a `.git` of any level, whatever its case."""
+    return any(part.lower() == b".git" for part in path.split(b"/"))
+
+
+def within_budget(sizes: Iterable[tuple[int, bytes]]) -> set[bytes]:
+    """The paths of (size, path) rows that fit into a patch, the smallest first (see `PATCH_BYTES`)."""
+    chosen, left = set(), PATCH_BYTES
+    for size, path in sorted(sizes):
+        left -= size + len(path) + ENTRY_BYTES
+        if left < 0:
+            break
+        chosen.add(path)
+    return chosen
+
+
+def _patched(found: Found, root: str) -> set[bytes]:
+    """The changes that belong into a patch: neither git's own nor ignored, and within the budget."""
+    base = Base(root)
+    rules = base_rules(root)
+    chosen, sizes = set(), []
+    for path, change in found.items():
+        if is_git(path):
+            continue
+        tracked = base.find(path) is not None
+        if change.kind in "-d":
+            if tracked:
+                chosen.add(path)
+        elif tracked or not rules.match(path):
+            sizes.append((os.lstat(change.source).st_size, path))
+    return chosen | within_budget(sizes)
+
+
+def base_rules(root: str) -> IgnoreRules:
+    """The ignore rules of the start tree whose files lie below `root`; its manifest lies beside that."""
+    with open(os.path.join(root, "../../manifest.json"), encoding="utf-8") as file:
+        manifest = json.load(file)
+    files = []
+    for name, (mode, _) in manifest.items():
+        if name.rpartition("/")[2] == ".gitignore" and mode != "120000":
+            with open(os.path.join(root, name), "rb") as rules:
+                files.append((os.fsencode(name), rules.read()))
+    return IgnoreRules.from_files(files)
 
 
 def stream(fd: int, uppers: list[str], base: str, part: str, *, content: bool) -> None:
     """Write the change set of one part (`workspace`) to a pipe: for each path kind, mode, path and body.
 
-    The body is a file's content (nothing above FILE_BYTES) with `content`, else its SHA-256; a link's
-    target. The
-    end is a record of kind `.`; a reader that misses it has seen a torn stream.
+    The body is a link's target; a file's hash, or with `content` its bytes: then only what belongs into a
+    patch is told, and what is written stays within `PATCH_BYTES`. The end is a record of kind `.`; a reader
+    that misses it has seen a torn stream.
     """
     base = os.path.join(base, part)
     found = collect([os.path.join(upper, part) for upper in uppers], base)
+    chosen = _patched(found, base) if content else found.keys()
     with os.fdopen(fd, "wb", closefd=False) as out:
-        for path in sorted(found):
+        for path in sorted(chosen):
             change = found[path]
             body = b""
             if change.kind == "l":
                 body = os.fsencode(os.readlink(change.source))
             elif change.kind == "f" and content:
-                if os.lstat(change.source).st_size > FILE_BYTES:
-                    continue
                 with open(change.source, "rb") as file:
                     body = file.read()
             elif change.kind == "f":
@@ -201,19 +290,22 @@ def record(kind: str, mode: int, path: bytes, body: bytes) -> bytes:
     return struct.pack(">cHII", kind.encode(), mode, len(path), len(body)) + path + body
 
 
-def records(data: bytes) -> list[tuple[str, int, bytes, bytes]]:
-    """The records of a whole stream. Raises ValueError when it is torn."""
-    rows: list[tuple[str, int, bytes, bytes]] = []
-    at, size = 0, struct.calcsize(">cHII")
-    while at + size <= len(data):
-        kind, mode, path_size, body_size = struct.unpack_from(">cHII", data, at)
-        at += size
-        path = data[at : at + path_size]
-        body = data[at + path_size : at + path_size + body_size]
-        at += path_size + body_size
-        if kind == b".":
-            return rows
-        rows.append((kind.decode(), mode, path, body))
+def records(pieces: Iterable[bytes]) -> Iterator[tuple[str, int, bytes, bytes]]:
+    """The records of a stream that comes in pieces. Raises ValueError when it is torn."""
+    data, size = bytearray(), struct.calcsize(">cHII")
+    for piece in pieces:
+        data += piece
+        at = 0
+        while at + size <= len(data):
+            kind, mode, path_size, body_size = struct.unpack_from(">cHII", data, at)
+            body = at + size + path_size
+            if body + body_size > len(data):
+                break
+            if kind == b".":
+                return
+            yield (kind.decode(), mode, bytes(data[at + size : body]), bytes(data[body : body + body_size]))
+            at = body + body_size
+        del data[:at]
     raise ValueError("torn change stream")
 
 
@@ -250,19 +342,11 @@ def _copy(here: str, there: str, info: os.stat_result) -> None:
     if stat.S_ISLNK(info.st_mode):
         os.symlink(os.readlink(here), there)
     elif stat.S_ISREG(info.st_mode):
-        with open(here, "rb") as reader, open(there, "wb") as writer:
-            while piece := reader.read(1 << 20):
-                writer.write(piece)
+        with open(here, "rb", buffering=0) as reader, open(there, "wb", buffering=0) as writer:
+            writer.truncate(info.st_size)
+            for at, data in blocks(reader):  # sparse files stay sparse: they would not fit otherwise
+                if os.pwrite(writer.fileno(), data, at) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), there)
         os.chmod(there, stat.S_IMODE(info.st_mode))
     else:
         os.mknod(there, info.st_mode, info.st_rdev)  # whiteouts, and pipes and sockets as they are
-
-
-def remove(path: str) -> None:
-    """Remove a file, or a directory with all in it. The caller may do so whatever the modes."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        for name in os.listdir(path):
-            remove(os.path.join(path, name))
-        os.rmdir(path)
-    else:
-        os.unlink(path)

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gym_code.errors import SandboxError
+from gym_code.sandbox.changes import is_git, within_budget
 from gym_code.sandbox.gitobjects import EXECUTABLE, LINK, REGULAR, Objects
 from gym_code.sandbox.lease import SCRATCH, owner_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gym_code.sandbox.ignore import IgnoreRules
 
-Records = list[tuple[str, int, bytes, bytes]]
+Record = tuple[str, int, bytes, bytes]
 """kind (f, l, d, -), mode, path, body"""
+Records = list[Record]
 Entries = dict[bytes, tuple[bytes, bytes]]
 """path -> (git mode, blob id)"""
 
@@ -52,12 +54,7 @@ _ENVIRONMENT = {
 _DIFF = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--full-index", "--binary")
 
 
-def is_git(path: bytes) -> bool:
-    """Whether a path lies in a `.git` of any level, whatever its case."""
-    return any(part.lower() == b".git" for part in path.split(b"/"))
-
-
-def state_digest(records: Records) -> str:
+def state_digest(records: Iterable[Record]) -> str:
     """SHA-256 (hex) of a change set (bodies hashed). `.git/index` holds times and inode numbers: it is
     left out."""
     sha = hashlib.sha256()
@@ -78,14 +75,20 @@ def read_manifest(path: Path) -> Entries:
 
 
 def apply_records(base: Entries, records: Records, objects: Objects, ignored: IgnoreRules) -> Entries:
-    """The files after the changes. New files that the base's rules ignore are out; tracked ones never are."""
+    """The files after the changes. New files that the base's rules ignore are out, tracked ones never are;
+    and so are those that would make the patch too large."""
     entries = dict(base)
+    fits = within_budget(
+        (len(body), path)
+        for kind, _, path, body in records
+        if kind in "fl" and not is_git(path) and (path in base or not ignored.match(path))
+    )
     for kind, mode, path, body in records:
         if is_git(path):
             continue
         if kind in "-d":
             entries.pop(path, None)  # a directory stands where a file stood
-        elif path in base or not ignored.match(path):
+        elif path in fits:
             entries[path] = (
                 LINK if kind == "l" else EXECUTABLE if mode & 0o100 else REGULAR,
                 objects.blob(body),

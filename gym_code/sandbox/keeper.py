@@ -21,7 +21,7 @@ import socket
 import sys
 from typing import Any
 
-from gym_code.sandbox import changes, mounts, seccomp
+from gym_code.sandbox import changes, mounts, removal, seccomp
 
 PARTS = ("workspace", "tmp", "home")
 """Directories of every layer: they become the box's workdir, /tmp and home."""
@@ -264,6 +264,7 @@ class Keeper:
         pid = os.fork()
         if pid == 0:
             try:
+                signal.alarm(request["seconds"])
                 uppers = [f"{name}/upper" for name in reversed(request["layers"])]
                 changes.stream(writer, uppers, request["base"], request["part"], content=request["content"])
             except OSError as error:
@@ -311,7 +312,7 @@ class Keeper:
             if self.directory:
                 mounts.umount(f"{name}/shm")
                 os.unlink(name)
-                changes.remove(f"{self.directory}/{name}")
+                removal.remove(f"{self.directory}/{name}")
             else:
                 mounts.umount(name)
                 os.rmdir(name)

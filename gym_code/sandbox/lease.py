@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gym_code.sandbox.layout import Home, open_home
+from gym_code.sandbox.removal import remove
 
 DAY = 86400.0
 LAYER_SECONDS = 7 * DAY
@@ -144,7 +144,8 @@ def remove_tree(path: Path) -> None:
     gone = path.with_name(f".part-{owner_tag()}-gone-{path.name}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        remove(gone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,5 +250,6 @@ def _reap_directories(home: Home, dry_run: bool) -> tuple[str, ...]:
             if not alive(tag):
                 found.append(str(path))
                 if not dry_run:
-                    shutil.rmtree(path, ignore_errors=True)
+                    with contextlib.suppress(OSError):
+                        remove(path)
     return tuple(found)

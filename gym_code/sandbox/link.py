@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,16 @@ class GuestLink:
     def close(self) -> None:
         """Hang up: a supervisor that reads this ends, and its box with it."""
         self._socket.close()
+
+
+def pieces(pipe: int, seconds: float) -> Iterator[bytes]:
+    """What is written to a pipe, up to its end. Raises `SandboxError` when that does not come in time."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        piece = os.read(pipe, 1 << 16)
+        if not piece:
+            return
+        yield piece
+    raise SandboxError(f"the keeper has not told the changes within {seconds:g} seconds")

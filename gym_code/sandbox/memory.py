@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from gym_code.errors import InputError, SandboxClosed
 from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
+from gym_code.sandbox.changes import content_hash
 from gym_code.sandbox.export import Records, apply_records, make_patch, state_digest
 from gym_code.sandbox.gitobjects import Objects, start_repo, tree_entries
 from gym_code.sandbox.ignore import IgnoreRules
@@ -319,14 +320,8 @@ def _parents(path: str) -> list[str]:
 def _record(key: bytes, file: File, *, hashed: bool) -> tuple[str, int, bytes, bytes]:
     if file.link is not None:
         return "l", 0, key, os.fsencode(file.link)
-    body = _sha256(file.content) if hashed else file.content
+    body = content_hash(file.content) if hashed else file.content
     return "f", 0o755 if file.executable else 0o644, key, body
-
-
-def _sha256(data: bytes) -> bytes:
-    import hashlib
-
-    return hashlib.sha256(data).digest()
 
 
 def _bounded(result: ExecResult, limit: int) -> ExecResult:

@@ -17,7 +17,7 @@ import platform
 import posixpath
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,13 +25,12 @@ from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox import bwrap, changes, export, seccomp
 from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
 from gym_code.sandbox.cgroups import Group, find_groups
-from gym_code.sandbox.gitobjects import LINK, Objects
+from gym_code.sandbox.gitobjects import Objects
 from gym_code.sandbox.guest import Fields
-from gym_code.sandbox.ignore import IgnoreRules
 from gym_code.sandbox.image import environment_directory
 from gym_code.sandbox.layout import Home, open_home
 from gym_code.sandbox.lease import Lease, hold, reap
-from gym_code.sandbox.link import KeeperLink
+from gym_code.sandbox.link import KeeperLink, pieces
 from gym_code.sandbox.pool import Blank, Key, Pool
 from gym_code.sandbox.store import Layer, Store
 from gym_code.types import Cause, ExecResult
@@ -41,6 +40,9 @@ MOST_LAYERS = 64
 the depth."""
 GRACE_SECONDS = 30.0
 """How long a supervisor may take beyond a command's own limit before we call it a fault of ours."""
+
+EXPORT_SECONDS = 120
+"""How long the keeper may take to tell what a box has changed."""
 
 
 @dataclass(slots=True)
@@ -395,10 +397,10 @@ class NamespaceSandbox:
 
     def diff(self) -> bytes:
         """The changes as a git patch."""
-        records = self._changes(content=True)
+        records = list(self._changes(content=True))
         base = export.read_manifest(self._layer.path / "manifest.json")
-        objects = Objects()
-        after = export.apply_records(base, records, objects, self._ignore_rules(base))
+        objects, rules = Objects(), changes.base_rules(str(self._layer.root / "workspace"))
+        after = export.apply_records(base, records, objects, rules)
         return export.make_patch(base, after, objects, self._layer.objects)
 
     def close(self) -> None:
@@ -481,30 +483,24 @@ class NamespaceSandbox:
         self._activate(layers, detach=True)
         self._parts.drop(layers)
 
-    def _changes(self, *, content: bool) -> export.Records:
+    def _changes(self, *, content: bool) -> Iterator[export.Record]:
         """What the layers of this box say about the repository."""
         self._check_open()
         layers = [self._top, *(item.name for item in self._frozen)]
-        base = str(self._layer.root)
-        _, fds = self._parts.keeper.request(
-            "export", layers=layers, base=base, part="workspace", content=content
+        _, (pipe,) = self._parts.keeper.request(
+            "export",
+            layers=layers,
+            base=str(self._layer.root),
+            part="workspace",
+            content=content,
+            seconds=EXPORT_SECONDS,
         )
-        with os.fdopen(fds[0], "rb") as pipe:
-            data = pipe.read()
         try:
-            return changes.records(data)
+            yield from changes.records(pieces(pipe, EXPORT_SECONDS))
         except ValueError as error:
             raise SandboxError(f"cannot read the box's changes: {error}") from error
-
-    def _ignore_rules(self, base: export.Entries) -> IgnoreRules:
-        names = [path for path in base if path.rpartition(b"/")[2] == b".gitignore"]
-        root = os.fsencode(self._layer.root) + b"/workspace/"
-        files = []
-        for name in names:
-            if base[name][0] != LINK:
-                with open(root + name, "rb") as file:
-                    files.append((name, file.read()))
-        return IgnoreRules.from_files(files)
+        finally:
+            os.close(pipe)
 
 
 Boxes = list[Sandbox]
