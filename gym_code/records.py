@@ -29,9 +29,11 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gym_code.errors import RecordError
-from gym_code.types import JSON, Trajectory
+from gym_code.types import JSON, Limits, Trajectory
 
 SCHEMA_VERSION = 1
+MAX_COUNT, MAX_SECONDS = 2**63 - 1, 1e9
+"""The largest whole number and the largest fraction (seconds, cost) that a limit may be."""
 
 LONE_SURROGATE = re.compile("(?<![\ud800-\udbff])[\udc00-\udfff]|[\ud800-\udbff](?![\udc00-\udfff])")
 
@@ -241,7 +243,18 @@ def _record(value: Mapping[str, JSON], record: Any, where: str) -> Any:
                 "field is missing", where=f"{prefix}{name}", expected=str(field.type), found="nothing"
             )
     hints = _hints(record)
-    return record(**{name: _typed(item, hints[name], f"{prefix}{name}") for name, item in value.items()})
+    values = {name: _typed(item, hints[name], f"{prefix}{name}") for name, item in value.items()}
+    if record is Limits:
+        for name, limit in values.items():
+            _in_range(limit, f"{prefix}{name}")
+    return record(**values)
+
+
+def _in_range(limit: float | None, where: str) -> None:
+    """Refuse what no limit can be: the sandbox would be asked to wait for NaN seconds."""
+    most = MAX_SECONDS if isinstance(limit, float) else MAX_COUNT
+    if limit is not None and not 0 <= limit <= most:
+        _refuse(limit, f"a number from 0 to {most:g}", where)
 
 
 def _bytes(value: Mapping[str, JSON], where: str) -> bytes:

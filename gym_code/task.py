@@ -32,6 +32,7 @@ class Suite(Protocol):
 
 
 _SCHEMES: dict[str, str] = {}
+_SHOWN = 200
 _DIRECTORY = "gym_code.suite.directory:DirectorySuite"
 """Named, not imported: reading YAML costs start-up time that a procedural suite does not need."""
 
@@ -50,10 +51,19 @@ def load_suite(ref: str) -> Suite:
     if scheme in _SCHEMES:
         return _call(_SCHEMES[scheme], options)
     for path in (Path(ref), tasks_directory() / ref):
-        if (path / "sweb.yaml").is_file():
+        if _is_suite(path):
             return _call(_DIRECTORY, str(path))
     known = [*shipped_suites(), *(f"{name}:..." for name in sorted(_SCHEMES)), "a directory with a sweb.yaml"]
-    raise TaskError("no such suite", where=ref or "suite", expected=", ".join(known), found=repr(ref))
+    raise TaskError(
+        "no such suite", where=ref[:_SHOWN] or "suite", expected=", ".join(known), found=repr(ref[:_SHOWN])
+    )
+
+
+def _is_suite(path: Path) -> bool:
+    try:
+        return (path / "sweb.yaml").is_file()
+    except OSError:  # A name too long for any file, or a directory that may not be entered.
+        return False
 
 
 def _call(factory: str, argument: str) -> Suite:

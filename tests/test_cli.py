@@ -16,7 +16,7 @@ import pytest
 from gym_code import records
 from gym_code.cli import main
 from gym_code.cli.bench import quantile
-from gym_code.cli.episodes import parse_options
+from gym_code.cli.episodes import parse_options, refuse_unwritable
 from gym_code.cli.tasks import default_target
 from gym_code.errors import ConfigError
 from gym_code.types import ToolResult
@@ -238,6 +238,12 @@ def test_bench(gym_code: Any) -> None:
             ("grade", "--suite", SUITE, "--task", "x", "--patch", "/nowhere/x.patch"),
             "/nowhere/x.patch: cannot be read",
         ),
+        (
+            ("run", "--suite", SUITE, "--task", "x", "--out", "/proc/nope/x"),
+            "/proc/nope/x: cannot be written",
+        ),
+        (("run", "--suite", SUITE, "--task", "x", "--out", "/"), "/: cannot be written"),
+        (("tasks", "list", "n" * 5000), "n" * 200 + ": no such suite"),
         (("replay", "/nowhere/x.jsonl"), "/nowhere/x.jsonl: No such file or directory"),
         (("bench", "--suite", SUITE, "--sandbox", "cloud"), "no such sandbox backend (expected auto"),
     ],
@@ -253,6 +259,44 @@ def test_bad_input_is_one_clear_line_and_status_2(
     told = gym_code(*arguments, "--json")
     assert told.status == 2
     assert told.json["error"].startswith(message)
+
+
+def test_a_task_id_longer_than_any_file_name_is_one_clear_line(gym_code: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweb.yaml").write_text("name: s\ndatasets: [a/b]\n")
+    said = gym_code("tasks", "show", str(tmp_path), "n" * 300)
+    assert (said.status, said.err.count("\n"), said.out) == (2, 1, "")
+    assert said.err.startswith(f"gym-code: {tmp_path}: no such task (expected one of 0 ids")
+
+
+def test_an_output_file_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "new" / "a.jsonl")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "b.jsonl").write_bytes(b"x\n")
+    refuse_unwritable(tmp_path / "b.jsonl")
+    assert (tmp_path / "b.jsonl").read_bytes() == b"x\n"
+
+
+@pytest.mark.parametrize("arguments", [("list", "--json"), ("list", SUITE), ("list", SUITE, "--json")])
+def test_a_full_disk_behind_standard_output_is_one_line_and_status_2(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", "from gym_code.cli import main; main()", "tasks", *arguments]
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (2, "gym-code: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(5, "odd"), RecursionError("deep"), ValueError("x"), OverflowError("y")]
+)
+def test_what_nobody_foresaw_is_one_line_and_status_2(
+    gym_code: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(ref: str) -> None:
+        raise error
+
+    monkeypatch.setattr("gym_code.task.load_suite", fail)
+    said = gym_code("tasks", "list", SUITE, "--json")
+    assert (said.status, said.err) == (2, f"gym-code: {error}\n")
+    assert said.json == {"error": str(error), "kind": type(error).__name__}
 
 
 def test_bad_usage_is_status_2(gym_code: Any) -> None:

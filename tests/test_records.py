@@ -226,6 +226,18 @@ def test_writers_side_by_side_do_not_mix_lines(tmp_path: Path) -> None:
             "FILE:2: limits.turns: wrong value (expected an integer, found null)",
         ),
         (
+            line_with({"limits": {"exec_seconds": float("nan")}}),
+            "FILE:2: limits.exec_seconds: wrong value (expected a number from 0 to 1e+09, found NaN)",
+        ),
+        (
+            line_with({"limits": {"output_bytes": -5}}),
+            "FILE:2: limits.output_bytes: wrong value (expected a number from 0 to 9.22337e+18, found -5)",
+        ),
+        (
+            line_with({"limits": {"memory_bytes": 10**30}}),
+            "FILE:2: limits.memory_bytes: wrong value (expected a number from 0 to 9.22337e+18, found 1000",
+        ),
+        (
             line_with({"limits": {"tuns": 3}}),
             "FILE:2: limits.tuns: unknown field (expected one of turns, tokens,",
         ),

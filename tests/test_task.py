@@ -170,7 +170,12 @@ def test_a_bad_id_is_refused(suite: Path, name: str) -> None:
 
 FIELDS = [
     (lambda d: d["gym"].update(kind="fxi"), "gym.kind", "build or fix", "'fxi'"),
-    (lambda d: d["gym"].update(limits={"turns": -3}), "gym.limits.turns", "a number from 0 to inf", "-3"),
+    (
+        lambda d: d["gym"].update(limits={"turns": -3}),
+        "gym.limits.turns",
+        "a number from 0 to 9.22337e+18",
+        "-3",
+    ),
     (lambda d: d["gym"].update(limits={"turns": 2.5}), "gym.limits.turns", "a whole number above 0", "2.5"),
     (lambda d: d["gym"].update(limits={"trns": 3}), "gym.limits.trns", "one of cost, cpu_seconds", "'trns'"),
     (
@@ -234,6 +239,14 @@ def test_the_line_of_a_wrong_field_is_given(suite: Path) -> None:
         ("task.yaml", b"a: 1\na: 2\n", r"task.yaml:2: a \(expected a field once, found 'it twice'\)"),
         ("task.yaml", b"", r"task.yaml: not a mapping"),
         ("tests.json", b"{,", r"tests.json:1: not valid JSON"),
+        ("tests.json", b"[" * 100_000, r"tests.json: not valid JSON"),
+        ("tests.json", b'{"a": ' + b"9" * 5000 + b"}", r"tests.json: not valid JSON"),
+        ("task.yaml", b"[" * 3000, r"task.yaml: not valid YAML"),
+        (
+            "task.yaml",
+            b"split: 0x" + b"f" * 5000,
+            r"task.yaml:1: split \(expected text, found int, too large",
+        ),
         (
             "tests.json",
             b'{"FAIL_TO_PASS": 3}',

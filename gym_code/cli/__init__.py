@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app(arguments)
-    except GymCodeError as error:
+    except (GymCodeError, OSError, RecursionError, ValueError, OverflowError) as error:
+        # What no room foresaw of a machine (a full disk) or of outside data is one line too, no traceback.
         report_error(error, as_json="--json" in arguments)
         sys.exit(2)

@@ -39,6 +39,8 @@ def run(
     policies, loop = from_checkout("agents.policy"), from_checkout("agents.loop")
     loaded = load_suite(suite)
     policy = policies.load_policy(agent, parse_options(option or []), suite=loaded)
+    if out is not None:
+        refuse_unwritable(out)
     backend = open_backend(sandbox)
     try:
         with Episode(loaded, task, backend) as episode:
@@ -151,6 +153,21 @@ def read_patch(name: str) -> bytes:
     except OSError as error:
         raise ConfigError(
             "cannot be read", where=name, expected="a patch file", found=error.strerror
+        ) from None
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Find out before an episode is played whether it can be recorded. Raises `ConfigError`."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not out.exists()
+        with out.open("ab"):
+            pass
+        if fresh:
+            out.unlink()
+    except OSError as error:
+        raise ConfigError(
+            "cannot be written", where=str(out), expected="a file for trajectories", found=error.strerror
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,6 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from gym_code.errors import GymCodeError
     from gym_code.types import JSON, Reward
 
 NO = 1
@@ -38,11 +38,20 @@ def print_json(value: JSON) -> None:
     sys.stdout.flush()
 
 
-def report_error(error: GymCodeError, *, as_json: bool) -> None:
-    """One line that says what is wrong: on standard error, and as JSON where that was asked for."""
+def report_error(error: Exception, *, as_json: bool) -> None:
+    """One line that says what is wrong: on standard error, and as JSON where that was asked for.
+
+    Standard output that takes nothing more (a full disk) is given up: what it still holds is dropped.
+    """
     line = " ".join(str(error).split()) or type(error).__name__
-    if as_json:
-        print_json({"error": line, "kind": type(error).__name__})
+    try:
+        if as_json:
+            print_json({"error": line, "kind": type(error).__name__})
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
     sys.stderr.write(f"gym-code: {line}\n")
 
 

@@ -26,6 +26,8 @@ TESTS_FILE = "tests.json"
 GOLD_FILE = "gold.patch"
 TEST_FILE = "test.patch"
 F2P, P2P = "FAIL_TO_PASS", "PASS_TO_PASS"
+_MAX_ID = 255
+"""No directory has a longer name."""
 _KEPT_TREES = 128
 """Start trees kept in memory; they share the contents of files with the source tree."""
 
@@ -113,10 +115,14 @@ class DirectorySuite:
         return read_tree(self.path / "repos" / name)
 
     def _read_meta(self, task_id: str) -> TaskMeta:
-        if not ID.fullmatch(task_id) or not self._file(task_id, TASK_FILE).is_file():
+        known = len(task_id) <= _MAX_ID and ID.fullmatch(task_id)
+        if not known or not self._file(task_id, TASK_FILE).is_file():
             ids = self.ids()
             raise TaskError(
-                "no such task", where=str(self.path), expected=f"one of {len(ids)} ids", found=repr(task_id)
+                "no such task",
+                where=str(self.path),
+                expected=f"one of {len(ids)} ids",
+                found=repr(task_id[:_MAX_ID]),
             )
         fields = read_yaml(self._file(task_id, TASK_FILE), self._shown(task_id, TASK_FILE))
         meta = task_meta(fields, task_id)

@@ -147,19 +147,19 @@ def read_yaml(path: Path, shown: str) -> Fields:
     try:
         node = loader.get_single_node()
         data = None if node is None else loader.construct_document(node)
+        fields = Fields(shown, data if isinstance(data, dict) else {}, {})
+        _note_lines(node, "", fields)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise TaskError(
             "not valid YAML", where=f"{shown}{line}", expected="YAML", found=error.problem
         ) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise TaskError("not valid YAML", where=shown, expected="YAML", found=error) from None
     finally:
         loader.dispose()
     if not isinstance(data, dict):
         raise TaskError("not a mapping", where=shown, expected="a mapping", found=_show(data))
-    fields = Fields(shown, data, {})
-    _note_lines(node, "", fields)
     return fields
 
 
@@ -171,6 +171,8 @@ def read_json(path: Path, shown: str) -> Fields:
         raise TaskError(
             "not valid JSON", where=f"{shown}:{error.lineno}", expected="JSON", found=error.msg
         ) from None
+    except (ValueError, RecursionError) as error:  # A number too long, or lists too deep.
+        raise TaskError("not valid JSON", where=shown, expected="JSON", found=error) from None
     if not isinstance(data, dict):
         raise TaskError("not a mapping", where=shown, expected="a mapping", found=_show(data))
     return Fields(shown, data, {})
@@ -191,5 +193,8 @@ def _note_lines(node: yaml.Node | None, prefix: str, fields: Fields) -> None:
 
 
 def _show(value: object) -> str:
-    text = value if value == "nothing" else repr(value)
+    try:
+        text = value if value == "nothing" else repr(value)
+    except (ValueError, RecursionError):
+        return f"{type(value).__name__}, too large to show"
     return str(text) if len(str(text)) <= _SHOWN else f"{str(text)[:_SHOWN]}..."

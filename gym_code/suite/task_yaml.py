@@ -35,6 +35,8 @@ PYTHON = re.compile(r"3\.[0-9]+")
 _LIMITS = {field.name: field for field in dataclasses.fields(Limits)}
 _MAY_BE_NONE = frozenset({"tokens", "cost", "episode_seconds", "cpu_seconds"})
 _FRACTIONS = frozenset({"cost", "exec_seconds", "episode_seconds"})
+_MOST, _MOST_SECONDS = 2**63 - 1, 1e9
+"""What the system can count to, and seconds that a clock can wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,7 @@ def _limits(fields: Fields) -> Limits:
         if value is None and name in _MAY_BE_NONE:
             values[name] = None
             continue
-        number = fields.number(field, 0, float("inf"))
+        number = fields.number(field, 0, _MOST_SECONDS if name in _FRACTIONS else _MOST)
         if number is None:
             continue
         if number <= 0 or (name not in _FRACTIONS and number != int(number)):
