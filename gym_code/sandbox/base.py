@@ -99,7 +99,7 @@ class Sandbox(Protocol):
 
     def digest(self) -> str:
         """SHA-256 (hex) of what differs from the start tree below the workdir (paths, modes, contents; not
-        times, and not git's own index file); equal states, equal digests."""
+        times, not git's index files, not compiled Python); equal states, equal digests."""
 
     def diff(self) -> bytes:
         """The changes to the repository as a binary-safe git patch against the base commit.

@@ -55,17 +55,26 @@ _DIFF = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--full
 
 
 def state_digest(records: Iterable[Record]) -> str:
-    """SHA-256 (hex) of a change set (bodies hashed). `.git/index` holds times and inode numbers: it is
-    left out."""
+    """SHA-256 (hex) of a change set (bodies hashed), without what holds times (see `is_stamped`)."""
     sha = hashlib.sha256()
     for kind, mode, path, body in records:
-        if path not in (b".git/index", b".git"):
+        if not is_stamped(path):
             sha.update(
                 b"%s %o %d %d " % (kind.encode(), mode if kind in "fd" else 0, len(path), len(body))
                 + path
                 + body
             )
     return sha.hexdigest()
+
+
+def is_stamped(path: bytes) -> bool:
+    """Whether a file holds times or inode numbers: git's indexes, also those of nested repositories and
+    worktrees, and compiled Python. `.git` itself is a directory of the start tree, whose mode git may
+    change."""
+    parts = path.split(b"/")
+    if b"__pycache__" in parts or path.endswith(b".pyc") or path == b".git":
+        return True
+    return parts[-1] == b"index" and (parts[-2:-1] == [b".git"] or parts[-4:-2] == [b".git", b"worktrees"])
 
 
 def read_manifest(path: Path) -> Entries:

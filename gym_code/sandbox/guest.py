@@ -168,22 +168,26 @@ class Limits:
             resource.setrlimit(what, (value, value))
 
 
+def resident(name: str) -> int:
+    """Bytes resident for a process, by its name in /proc; 0 when it is gone."""
+    try:
+        with open(f"/proc/{name}/statm", "rb") as file:
+            row = file.read().split()
+    except OSError:
+        return 0
+    return int(row[1]) * PAGE if len(row) > 2 else 0
+
+
 def memory_used() -> int:
     """Bytes resident for the agent's processes; what they share is counted once for each: an upper bound."""
-    total = 0
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
-            try:
-                with open(f"/proc/{name}/statm", "rb") as file:
-                    row = file.read().split()
-            except OSError:
-                continue
-            total += int(row[1]) * PAGE if len(row) > 2 else 0
-    return total
+    return sum(resident(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
 
 
 def proportional_memory() -> int:
-    """Bytes of anonymous and shared memory, each page counted once, without mapped programs (slower)."""
+    """Bytes of anonymous and shared memory, each page counted once, without mapped programs (slower).
+
+    A process that hides its maps (it is not dumpable) counts with all that is resident for it.
+    """
     total = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and name != "1":
@@ -191,6 +195,7 @@ def proportional_memory() -> int:
                 with open(f"/proc/{name}/smaps_rollup", "rb") as file:
                     rows = file.read().splitlines()
             except OSError:
+                total += resident(name)
                 continue
             total += sum(
                 int(row.split()[1]) << 10 for row in rows if row.startswith((b"Pss_Anon:", b"Pss_Shmem:"))
@@ -491,8 +496,10 @@ def serve_write(path: bytes, mode: bytes, content: bytes) -> Fields:
         pass
     if mode != b"-":
         bits = bits | 0o111 if mode == b"1" else bits & ~0o111
-    part = parent + b"/.gym-code-part"
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # A fresh name: what the agent may have put under a known one (a pipe) would block us.
+    part = parent + b"/.gym-code-" + os.urandom(16).hex().encode()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(part, flags, 0o600)
     try:
         write_all(fd, content)
         os.fchmod(fd, bits)

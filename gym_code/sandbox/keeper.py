@@ -87,11 +87,12 @@ class Keeper:
             data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 4)
             if not data:
                 return
-            request = json.loads(data)
             try:
-                self.dispatch(request, fds)
+                self.dispatch(json.loads(data), fds)
             except OSError as error:
                 self.reply({"error": str(error), "errno": error.errno})
+            except Exception as error:  # the boundary: one bad request must not end all boxes
+                self.reply({"error": f"{type(error).__name__}: {error}", "errno": errno.EIO})
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -146,6 +147,7 @@ class Keeper:
                     at = words.index("--seccomp")
                     del words[at : at + 2]
                 os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+                mounts.fix_addresses()
                 os.execv(words[0], words)
             except OSError as error:
                 os.write(2, f"cannot start bubblewrap: {error}\n".encode())
@@ -369,7 +371,8 @@ def main() -> None:
     except OSError as error:
         channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         return
-    keeper.serve(owner)
+    with contextlib.suppress(ConnectionError):  # the owner has hung up between a request and its reply
+        keeper.serve(owner)
     if keeper.directory:
         keeper.drop(os.listdir(keeper.directory))
         os.rmdir(keeper.directory)

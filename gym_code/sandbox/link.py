@@ -42,6 +42,7 @@ class KeeperLink:
         theirs.close()
         self._socket = ours
         self._lock = threading.Lock()
+        self._lost = False
         ours.settimeout(START_SECONDS)
         hello, _ = self._receive()
         if hello["problem"]:
@@ -53,12 +54,20 @@ class KeeperLink:
         """Whether what boxes write is limited in size."""
 
     def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[dict[str, Any], list[int]]:
-        """One request and its reply. Raises `SandboxError` with the keeper's words."""
+        """One request and its reply. Raises `SandboxError` with the keeper's words.
+
+        After a reply that did not come in time the link is of no use any more: the late reply would be
+        taken for that of a later request.
+        """
         data = json.dumps({"op": op, **fields}).encode()
         with self._lock:
+            if self._lost:
+                raise SandboxClosed("the keeper has not answered an earlier request")
             try:
                 socket.send_fds(self._socket, [data], list(fds))
             except OSError as error:
+                self._lost = True
+                self._socket.close()
                 raise SandboxClosed(f"the keeper is gone: {error}") from error
             return self._receive()
 
@@ -66,6 +75,8 @@ class KeeperLink:
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, 1 << 17, 4)
         except OSError as error:
+            self._lost = True
+            self._socket.close()  # the keeper, once it runs again, sees that and ends
             raise SandboxError(f"the keeper does not answer: {error}") from error
         if not data:
             raise SandboxClosed("the keeper is gone")
@@ -107,6 +118,7 @@ class GuestLink:
             self._socket.settimeout(seconds)
             self._socket.sendall(pack(fields))
         except OSError as error:
+            self._socket.close()  # a frame may have gone out in part: nothing after it would be understood
             raise SandboxClosed(f"the supervisor is gone: {error}") from error
         reply = self._receive(seconds)
         if reply[0] == b"err":
@@ -132,6 +144,7 @@ class GuestLink:
                 self._socket.settimeout(max(0.001, deadline - time.monotonic()))
                 count = self._socket.recv_into(view)
             except TimeoutError as error:
+                self._socket.close()  # or its late reply would be taken for that of a later request
                 raise SandboxError("the supervisor does not answer in time") from error
             except OSError as error:
                 raise SandboxClosed(f"the supervisor is gone: {error}") from error

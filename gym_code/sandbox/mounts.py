@@ -14,6 +14,7 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT = 428, 429
 _AT_FDCWD = -100
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4
+_ADDR_NO_RANDOMIZE = 0x0040000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,3 +69,12 @@ def move_mount(fd: int, target: str) -> None:
     """Attach such a descriptor."""
     args = (ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_int(fd), b"", ctypes.c_int(_AT_FDCWD), target.encode())
     _check(_libc.syscall(*args, ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH)), f"move_mount {target}")
+
+
+def fix_addresses() -> None:
+    """Let the programs we become lie at the same addresses each time: what prints one can be replayed.
+
+    Inherited over fork and exec. Where it is refused (by the filter of a container, say) nothing happens:
+    addresses differ then.
+    """
+    _libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE))

@@ -32,7 +32,7 @@ _X86_64 = {
     "sethostname": 170, "setdomainname": 171, "vhangup": 153, "migrate_pages": 256, "move_pages": 279,
     "clone": 56, "socket": 41, "ioctl": 16, "prlimit64": 302, "setpriority": 141, "sched_setaffinity": 203,
     "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314, "ioprio_set": 251,
-    "memfd_create": 319, "shmget": 29, "msgget": 68,
+    "memfd_create": 319, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
 }  # fmt: skip
 _AARCH64 = {
     "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268, "bpf": 280,
@@ -45,7 +45,7 @@ _AARCH64 = {
     "sethostname": 161, "setdomainname": 162, "vhangup": 58, "migrate_pages": 238, "move_pages": 239,
     "clone": 220, "socket": 198, "ioctl": 29, "prlimit64": 261, "setpriority": 140, "sched_setaffinity": 122,
     "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274, "ioprio_set": 30,
-    "memfd_create": 279, "shmget": 194, "msgget": 186,
+    "memfd_create": 279, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
 }  # fmt: skip
 _COMMON = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
@@ -60,8 +60,8 @@ _BY_ARGUMENT = (
     "sched_setscheduler",
     "sched_setparam", "sched_setattr", "ioprio_set",
 )  # fmt: skip
-_MISSING = ("clone3", "memfd_create", "shmget", "msgget")
-"""Answered with ENOSYS. The last three make memory that belongs to no process: no watchdog would see it."""
+_MISSING = ("clone3", "memfd_create", "shmget", "msgget", "semget", "mq_open")
+"""Answered with ENOSYS. All but the first make memory that belongs to no process, which no watchdog sees."""
 _SELF_ONLY = ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
 """The agent may use these on itself (pid 0) only: on pid 1 they would cripple the supervisor."""
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.changes import collect, content_hash, within_budget
 from gym_code.sandbox.checks import LIMITS, START, start_tree
+from gym_code.sandbox.export import state_digest
 from gym_code.sandbox.memory import MemoryBackend
 from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.sandbox.removal import remove
+from gym_code.types import Cause
 
 pytestmark = pytest.mark.sandbox
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
@@ -112,3 +117,99 @@ def test_law_8_trees_of_any_depth_are_removed(tmp_path: Path) -> None:
     remove(tree)
     assert list(tmp_path.iterdir()) == []
     remove(tree)
+
+
+def test_law_3_a_pipe_in_the_workdir_blocks_neither_write_nor_read(namespace: NamespaceBackend) -> None:
+    with namespace.open(SPEC) as box:
+        box.exec("mkfifo .gym-code-part pipe")
+        begin = time.monotonic()
+        box.write("new", b"new\n")
+        with pytest.raises(PermissionError):
+            box.read("pipe")
+        assert time.monotonic() - begin < 5
+        assert box.read("new") == b"new\n"
+        assert [name for name in box.list() if "gym-code" in name] == [".gym-code-part"]
+
+
+@pytest.fixture
+def lonely() -> Iterator[NamespaceBackend]:
+    """A backend whose keeper may be ruined."""
+    with NamespaceBackend(spare=0) as backend:
+        yield backend
+
+
+def test_law_3_a_late_reply_is_never_anothers(lonely: NamespaceBackend) -> None:
+    one, two = lonely.open(SPEC), lonely.open(SPEC)
+    one.write("one", b"one\n")
+    assert lonely._started is not None
+    link = lonely._started.keeper
+    link._socket.settimeout(0.3)
+    link.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(SandboxError, match="does not answer"):
+        one.diff()
+    link.process.send_signal(signal.SIGCONT)
+    time.sleep(0.3)
+    with pytest.raises(SandboxClosed):
+        two.diff()
+
+
+def test_law_3_a_supervisor_late_once_is_not_heard_again(lonely: NamespaceBackend) -> None:
+    with lonely.open(SPEC) as box:
+        with pytest.raises(SandboxError, match="in time"):
+            box._guest.request([b"exec", b"9", b"99", b"0", b"/", b"2", b"/usr/bin/sleep", b"1", b""], 0.2)
+        time.sleep(1)
+        with pytest.raises(SandboxClosed):
+            box.read("README")
+
+
+def test_law_3_a_bad_request_ends_no_box(lonely: NamespaceBackend) -> None:
+    with lonely.open(SPEC) as box:
+        assert lonely._started is not None
+        for fields in ({"box": 4711, "layers": []}, {"nonsense": 1}):
+            with pytest.raises(SandboxError, match="KeyError"):
+                lonely._started.keeper.request("destroy", **fields)
+        assert box.exec("echo alive").stdout == b"alive\n"
+        assert box.diff() == b""
+
+
+HIDDEN = """
+import ctypes, time
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+hog = bytearray(300 << 20)
+hog[::4096] = b"x" * len(hog[::4096])
+time.sleep(5)
+"""
+
+
+def test_law_3_a_process_that_hides_its_maps_is_counted(namespace: NamespaceBackend) -> None:
+    with namespace.open(replace(SPEC, limits=replace(LIMITS, memory_bytes=200 * MIB))) as box:
+        if box._group is not None:
+            box._group.set_limit(1 << 40)  # the wall must not do the watchdog's work
+        result = box.exec(["python3", "-c", HIDDEN], timeout=10)
+    assert result.cause is Cause.OUT_OF_MEMORY
+    assert result.seconds < 5
+
+
+def test_what_holds_times_is_not_in_a_digest() -> None:
+    empty = state_digest([])
+    stamped = [
+        b".git/index",
+        b"a/.git/index",
+        b".git/worktrees/w/index",
+        b"a/x.pyc",
+        b"__pycache__",
+        b"index",
+    ]
+    digests = [state_digest([("f", 0o644, path, b"h")]) for path in stamped]
+    assert [digest == empty for digest in digests] == [True] * 5 + [False]
+
+
+def test_law_1_addresses_are_the_same_in_every_box(namespace: NamespaceBackend) -> None:
+    shown = set()
+    for _ in range(2):
+        with namespace.open(SPEC) as box:
+            if box.exec("grep -q 00040000 /proc/self/personality").exit_code:
+                pytest.skip("this machine does not let us choose a personality")
+            for _ in range(2):
+                shown.add(box.exec(["python3", "-c", "print(object())"]).stdout)
+    assert len(shown) == 1
