@@ -52,7 +52,7 @@ def _open(name: str | os.PathLike[str], parent: int | None) -> int:
 
 def _empty(directory: int, top: int, numbers: count[int]) -> None:
     """Remove the files of a directory; its directories go away, or up."""
-    if not os.fstat(directory).st_mode & 0o200:
+    if os.fstat(directory).st_mode & 0o700 != 0o700:
         os.fchmod(directory, 0o700)
     with os.scandir(directory) as rows:
         entries = [(row.name, row.is_dir(follow_symlinks=False)) for row in rows]

@@ -98,8 +98,9 @@ def assemble(machine: str | None = None) -> bytes:
     code += _when(numbers["ioctl"], ioctl)
     for name in _SELF_ONLY:
         code += _when(numbers[name], [_arg(0), _op(_JEQ, 0, 1, 0), _fail(errno.EPERM)])
-    for name in ("setpriority", "ioprio_set"):
-        code += _when(numbers[name], [_arg(1), _op(_JEQ, 0, 1, 0), _fail(errno.EPERM)])
+    for name, process in (("setpriority", 0), ("ioprio_set", 1)):  # neither groups nor all of a user
+        kind = [_arg(0), _op(_JEQ, process, 1, 0), _fail(errno.EPERM)]
+        code += _when(numbers[name], [*kind, _arg(1), _op(_JEQ, 0, 1, 0), _fail(errno.EPERM)])
     return b"".join([*code, _op(_RET, _ALLOW)])
 
 

@@ -55,6 +55,10 @@ CASES = [
     ("prlimit of process 1", 302, 261, (1,), "EPERM"),
     ("setpriority of itself", 141, 140, (0, 0), "allow"),
     ("setpriority of process 1", 141, 140, (0, 1), "EPERM"),
+    ("setpriority of all of a user", 141, 140, (2, 0), "EPERM"),
+    ("ioprio_set of itself", 251, 30, (1, 0), "allow"),
+    ("ioprio_set of process 1", 251, 30, (1, 1), "EPERM"),
+    ("ioprio_set of all of a user", 251, 30, (3, 0), "EPERM"),
 ]
 
 
