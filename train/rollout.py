@@ -66,7 +66,11 @@ class Roller:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def play(self, orders: Sequence[Order], engine: Engine, sampling: Sampling) -> list[Trajectory]:
-        """One trajectory an order, in order. A fault of ours is a trajectory whose reward is None."""
+        """One trajectory an order, in order. A fault of ours is a trajectory whose reward is None.
+
+        Raises `SandboxError` when not one episode could be graded: that is no chance, and playing on would only
+        burn time.
+        """
         engine.release()
         seats = self._timed("open", lambda: list(self._pool.map(self._open, orders)))
         graded: dict[int, Future[Reward]] = {}
@@ -74,7 +78,7 @@ class Roller:
             open_seats = [n for n, seat in enumerate(seats) if seat.episode is not None]
             while open_seats:
                 open_seats = self._turn(seats, open_seats, engine, sampling, graded)
-            return self._timed(
+            played = self._timed(
                 "grade", lambda: [self._record(n, seats[n], graded, sampling) for n in range(len(seats))]
             )
         finally:
@@ -83,6 +87,10 @@ class Roller:
             for seat in seats:
                 if seat.episode is not None:
                     seat.episode.close()
+        if played and all(t.reward is None or t.reward.value is None for t in played):
+            first = next((t.error for t in played if t.error), "the gold solution fails too")
+            raise SandboxError(f"none of {len(played)} episodes could be graded; the first: {first}")
+        return played
 
     def _open(self, order: Order) -> _Seat:
         task = self._suite.task(order.task_id)

@@ -181,6 +181,21 @@ def test_law_3_a_box_that_does_not_open_is_no_zero(chat: ChatFormat, backend: Ba
     assert learn_from(made, config, 0)[1] == [0.0, 0.0, 0.0]
 
 
+def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
+    chat: ChatFormat, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(spec: BoxSpec) -> Sandbox:
+        raise SandboxError("the keeper is gone")
+
+    monkeypatch.setattr(backend, "open", refuse)
+    engine = Scripted(chat, lambda _: calls("return 0"))
+    with (
+        roller(backend, chat) as rolls,
+        pytest.raises(SandboxError, match="none of 2 episodes could be graded; .* the keeper is gone"),
+    ):
+        rolls.play([order(0), order(1)], engine, Sampling())
+
+
 def test_orders_are_a_function_of_seed_and_step() -> None:
     config = load_config("tiny", {})
     assert orders_for(config, 3) == orders_for(config, 3)
