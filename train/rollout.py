@@ -68,8 +68,8 @@ class Roller:
     def play(self, orders: Sequence[Order], engine: Engine, sampling: Sampling) -> list[Trajectory]:
         """One trajectory an order, in order. A fault of ours is a trajectory whose reward is None.
 
-        Raises `SandboxError` when not one episode could be graded: that is no chance, and playing on would only
-        burn time.
+        Raises `SandboxError` when not one episode could be graded: that is no chance, and playing on would
+        only burn time.
         """
         engine.release()
         seats = self._timed("open", lambda: list(self._pool.map(self._open, orders)))

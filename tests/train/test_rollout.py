@@ -191,7 +191,7 @@ def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
     engine = Scripted(chat, lambda _: calls("return 0"))
     with (
         roller(backend, chat) as rolls,
-        pytest.raises(SandboxError, match="none of 2 episodes could be graded; .* the keeper is gone"),
+        pytest.raises(SandboxError, match=r"none of 2 episodes could be graded; .* the keeper is gone"),
     ):
         rolls.play([order(0), order(1)], engine, Sampling())
 
