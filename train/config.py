@@ -54,7 +54,7 @@ class Config:
 
     eval_tasks: int = 240
     eval_held_out_tasks: int = 48
-    eval_samples: int = 3
+    eval_samples: int = 2
     checkpoint_every: int = 5
 
     @property
