@@ -24,6 +24,11 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
+def mean(values: Sequence[float]) -> float:
+    """The mean; 0 of nothing."""
+    return sum(values) / len(values) if values else 0.0
+
+
 def mean_interval(values: Sequence[float], *, seed: int = 0, draws: int = 10_000) -> tuple[float, float]:
     """A 95 % percentile bootstrap interval of the mean, resampling the values (one a task)."""
     means = _bootstrap_means(np.asarray(values, dtype=float), seed, draws)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from gym_code.errors import ConfigError
+from gym_code.synth.families import BY_NAME
 from gym_code.types import canonical_digest
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -56,6 +57,11 @@ class Config:
     eval_held_out_tasks: int = 48
     eval_samples: int = 2
     checkpoint_every: int = 5
+
+    @property
+    def trained_families(self) -> tuple[str, ...]:
+        """The families that are trained on: all but the held-out ones, in the generator's order."""
+        return tuple(name for name in BY_NAME if name not in self.held_out_families)
 
     @property
     def digest(self) -> str:

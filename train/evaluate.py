@@ -16,9 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from gym_code.stats import mean_interval
-from gym_code.synth.families import BY_NAME
-from gym_code.synth.procedural import ProceduralSuite
+from gym_code.stats import mean, mean_interval
+from gym_code.synth.procedural import ProceduralSuite, family_of
 from gym_code.types import Trajectory, canonical_digest
 from train.config import Config, load_config
 from train.engine.base import Engine, Sampling
@@ -42,16 +41,15 @@ class TaskScore:
     @property
     def pass1(self) -> float:
         """The mean reward of the samples (fraction of 1); 0 where none was graded."""
-        return sum(self.samples) / len(self.samples) if self.samples else 0.0
+        return mean(self.samples)
 
 
 def held_out_tasks(config: Config) -> list[tuple[str, bool]]:
     """Ids of the held-out tasks, each with whether its family is trained on."""
-    trained = [name for name in BY_NAME if name not in config.held_out_families]
     tasks: list[tuple[str, bool]] = []
     for families, count, is_trained in (
-        (trained, config.eval_tasks, True),
-        (list(config.held_out_families), config.eval_held_out_tasks, False),
+        (config.trained_families, config.eval_tasks, True),
+        (config.held_out_families, config.eval_held_out_tasks, False),
     ):
         if families and count:
             suite = ProceduralSuite(
@@ -100,7 +98,7 @@ def _score(task_id: str, trained: bool, kinds: Sequence[int], played: dict[str, 
     samples = tuple(value for kind, value in rewards.items() if kind >= 0 and value is not None)
     return TaskScore(
         task_id=task_id,
-        family=task_id.removeprefix("procedural__").split("-")[0],
+        family=family_of(task_id),
         trained=trained,
         samples=samples,
         greedy=rewards[-1],
@@ -154,19 +152,15 @@ def print_table(scores: Sequence[TaskScore]) -> None:
     for family in dict.fromkeys(score.family for score in scores):
         of_family = [s for s in scores if s.family == family]
         console.print(
-            f"{family:14} pass@1 {_mean([s.pass1 for s in of_family]):.2f}  "
-            f"greedy {_mean([s.greedy or 0.0 for s in of_family]):.2f}"
+            f"{family:14} pass@1 {mean([s.pass1 for s in of_family]):.2f}  "
+            f"greedy {mean([s.greedy or 0.0 for s in of_family]):.2f}"
         )
     for label, wanted in (("trained families", True), ("left out", False)):
         rates = [s.pass1 for s in scores if s.trained is wanted]
         if rates:
             low, high = mean_interval(rates)
-            greedy = _mean([s.greedy or 0.0 for s in scores if s.trained is wanted])
-            console.print(f"{label}: pass@1 {_mean(rates):.3f} [{low:.3f}, {high:.3f}], greedy {greedy:.3f}")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+            greedy = mean([s.greedy or 0.0 for s in scores if s.trained is wanted])
+            console.print(f"{label}: pass@1 {mean(rates):.3f} [{low:.3f}, {high:.3f}], greedy {greedy:.3f}")
 
 
 if __name__ == "__main__":

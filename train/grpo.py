@@ -28,7 +28,6 @@ from agents.chat import ChatFormat
 from gym_code.errors import ConfigError, GymCodeError, InputError
 from gym_code.records import append
 from gym_code.sandbox import open_backend
-from gym_code.synth.families import BY_NAME
 from gym_code.synth.procedural import ProceduralSuite
 from gym_code.types import Segment, Trajectory, canonical_digest
 from train import evaluate
@@ -142,7 +141,7 @@ class Learner:
 
 def orders_for(config: Config, step: int) -> list[Order]:
     """The episodes of a step: groups of samples of fresh training tasks. A pure function."""
-    trained = [name for name in BY_NAME if name not in config.held_out_families]
+    trained = config.trained_families
     suite = ProceduralSuite(
         seed=1 + config.seed * 100_000 + step,
         count=config.groups,

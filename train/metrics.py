@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gym_code.stats import mean_interval, paired_gain
+from gym_code.stats import mean, mean_interval, paired_gain
+from gym_code.synth.procedural import family_of
 from gym_code.types import Stop, Trajectory
 from train.checkpoint import write_whole
 from train.config import Config
@@ -55,17 +56,17 @@ def step_metrics(
     by_family: dict[str, list[float]] = {}
     for trajectory in trajectories:
         if trajectory.reward is not None and trajectory.reward.value is not None:
-            family = trajectory.task_id.removeprefix("procedural__").split("-")[0]
+            family = family_of(trajectory.task_id)
             by_family.setdefault(family, []).append(trajectory.reward.value)
     tokens = sum(len(turn.completion.token_ids) for t in trajectories for turn in t.turns if turn.completion)
     return {
         "step": step,
-        "reward": _mean(rewards),
-        "reward_by_family": {family: _mean(values) for family, values in sorted(by_family.items())},
+        "reward": mean(rewards),
+        "reward_by_family": {family: mean(values) for family, values in sorted(by_family.items())},
         "rollouts": len(trajectories),
         "invalid": len(trajectories) - len(rewards),
         "truncated": sum(t.stop is not Stop.SUBMITTED for t in trajectories) / len(trajectories),
-        "turns": _mean([len(t.turns) for t in trajectories]),
+        "turns": mean([len(t.turns) for t in trajectories]),
         "sampled_tokens": tokens,
         "with_gradient": sum(a != 0.0 for a in advantages) / len(advantages),
         **update,
@@ -117,10 +118,10 @@ def _compare(pairs: Sequence[tuple[TaskScore, TaskScore]], seed: int) -> dict[st
     greedy = [(b.greedy, a.greedy) for b, a in pairs if b.greedy is not None and a.greedy is not None]
     gain, interval = paired_gain(old, new, seed=seed)
     return {
-        "heldout_pass1_before": _mean(old),
-        "heldout_pass1_after": _mean(new),
-        "heldout_greedy_before": _mean([b for b, _ in greedy]),
-        "heldout_greedy_after": _mean([a for _, a in greedy]),
+        "heldout_pass1_before": mean(old),
+        "heldout_pass1_after": mean(new),
+        "heldout_greedy_before": mean([b for b, _ in greedy]),
+        "heldout_greedy_after": mean([a for _, a in greedy]),
         "pass1_before_ci95": mean_interval(old, seed=seed),
         "pass1_after_ci95": mean_interval(new, seed=seed),
         "gain": gain,
@@ -135,7 +136,7 @@ def _draw(path: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
     curve, bars = figure.subplots(1, 2, width_ratios=(1, 1.25))
     steps = [row["step"] + 1 for row in rows]
     rewards = [row["reward"] for row in rows]
-    smooth = [_mean(rewards[max(0, i - 4) : i + 1]) for i in range(len(rewards))]
+    smooth = [mean(rewards[max(0, i - 4) : i + 1]) for i in range(len(rewards))]
     curve.plot(steps, rewards, color="#9db7d5", linewidth=1, label="training reward, a step")
     curve.plot(steps, smooth, color="#1f5fa8", linewidth=2, label="mean of 5 steps")
     last = steps[-1] if steps else 1
@@ -222,7 +223,3 @@ bootstrap interval over tasks; greedy is one sample at temperature 0.</p>
 <h2>Configuration</h2><table>{settings}</table>
 </body></html>
 """
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

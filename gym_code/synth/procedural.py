@@ -187,6 +187,11 @@ def repository(task_id: str) -> Repository:
             return made
 
 
+def family_of(task_id: str) -> str:
+    """The family that the id of a procedural task names."""
+    return task_id.removeprefix("procedural__").split("-")[0]
+
+
 def split_of(missing: Mapping[str, Function]) -> str:
     """Which split a repository belongs to, by what is stated and missing alone: paths, names, docstrings."""
     stated = canonical_digest({path: function.source(STUB) for path, function in missing.items()})
