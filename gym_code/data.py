@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "_data"
+"""Where the wheel puts the data; no checkout has it."""
+
+
+def checkout_directory() -> Path | None:
+    """The root of the checkout that this package is part of; None where it was installed from a wheel."""
+    return None if _SHIPPED.is_dir() else _PACKAGE.parent
 
 
 def data_directory(name: str) -> Path:
     """The directory of shipped data called `tasks` or `containers`; it need not exist."""
-    checkout = _PACKAGE.parent
-    if (checkout / "pyproject.toml").is_file():
-        return checkout / name
-    return _PACKAGE / "_data" / name
+    return (checkout_directory() or _SHIPPED) / name
 
 
 def tasks_directory() -> Path:

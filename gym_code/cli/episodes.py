@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gym_code import records
+from gym_code import __version__, records
 from gym_code.cli.terminal import NO, Json, SandboxName, SuiteRef, TaskId, people, print_json, reward_json
+from gym_code.data import checkout_directory
 from gym_code.errors import ConfigError
 from gym_code.types import Outcome
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 AGENT_HELP = "oracle, noop, random, replay, llm, or module:Class."
 OPTION_HELP = "KEY=VALUE for the agent, VALUE as JSON or text; may be repeated."
+WHERE_CHECKOUT = (
+    f"its source archive holds one: pip download --no-deps --no-binary gym-code gym-code=={__version__}"
+)
 
 
 def run(
@@ -188,15 +192,23 @@ def episode_json(trajectory: Trajectory) -> dict[str, JSON]:
 
 
 def from_checkout(module: str) -> Any:
-    """A module that only a checkout has (of `agents` or `train`). Raises `ConfigError`."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f"this command needs a checkout of gym-code: {module} is not importable",
-            expected="a run from the repository's root",
-            found=error,
-        ) from None
+    """A module that only a checkout has (of `agents` or `train`). Raises `ConfigError`.
+
+    From a wheel nothing is imported: other projects install packages of these names.
+    """
+    missing: object = None
+    if checkout_directory() is not None:
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            missing = error.name
+    if missing is None or str(missing).split(".")[0] == module.split(".")[0]:
+        raise ConfigError(f"this command needs a checkout of gym-code; {WHERE_CHECKOUT}")
+    raise ConfigError(
+        f"{module} needs a package that is not installed; `make setup` installs it",
+        expected="the extras train and llm",
+        found=f"no module {missing}",
+    )
 
 
 def _show_episode(summary: dict[str, JSON]) -> None:
