@@ -1,11 +1,12 @@
 """The supervisor inside a box: process 1, standard library only, in one file that is copied into the box.
 
-It speaks over one inherited stream socket. A frame is a u32 length and then fields, each a u32 length and
-bytes (big-endian). Requests: `exec`, `read`, `write`, `list`, `limits`, `ping`; the reply is `ok` and
-fields, or `err`, an errno and a text. It trusts its owner and nothing else: agent code has the same uid, so
-the file it is started from is not readable (that makes the process non-dumpable: /proc/1/mem and ptrace are
-closed), signals to process 1 have no effect, and no file is opened for an agent that is not a regular file
-outside /proc.
+It speaks over inherited descriptors: one stream socket, or one to read from and one to write to (standard
+input and output of a container). A frame is a u32 length and then fields, each a u32 length and bytes
+(big-endian). Requests: `exec`, `read`, `write`, `list`, `limits`, `filter`, `kills`, `ping`; the reply is
+`ok` and fields, or `err`, an errno and a text. It trusts its owner and nothing else: agent code has the same
+uid, so the file it is started from is not readable (that makes the process non-dumpable: /proc/1/mem and
+ptrace are closed), signals to process 1 have no effect, and no file is opened for an agent that is not a
+regular file outside /proc.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ CHANNEL_BYTES = 16 << 20
 READ_BYTES = 256 << 20
 """The largest file `read` returns: a sparse file can claim any size."""
 POLL_SECONDS = 0.02
+OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+"""Where a container sees how many of its processes the kernel killed for memory (version 2, version 1)."""
 PAGE = os.sysconf("SC_PAGESIZE")
 
 Fields = list[bytes]
@@ -312,6 +315,7 @@ class Run:
             os.closerange(4 if chan_w >= 0 else 3, 256)
             os.umask(0o022)
             self.limits.apply()
+            volunteer()
             os.chdir(self.cwd)
             restore_signals()
             search = [self.argv[0]]
@@ -439,6 +443,20 @@ def _null() -> int:
     return _NULL[0]
 
 
+def volunteer() -> None:
+    """In the child: the kernel, out of memory, takes us before process 1."""
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, b"500")
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
 def restore_signals() -> None:
     """Python ignores SIGPIPE and SIGXFSZ; commands expect the defaults."""
     # The C module: `signal` drags in `enum`, which costs a third of our start-up.
@@ -534,11 +552,46 @@ def answer(owner: int, limits: Limits, request: Fields) -> Fields:
         if op == b"limits":
             limits.memory, limits.processes, limits.cpu = (int(value) for value in rest)
             return [b"ok"]
+        if op == b"filter":
+            install_filter(rest[0])
+            return [b"ok"]
+        if op == b"kills":
+            return [b"ok", b"%d" % kills()]
         if op == b"ping":
             return [b"ok", b"%d" % os.getpid()]
     except OSError as error:
         return [b"err", b"%d" % (error.errno or errno.EIO), (error.strerror or str(error)).encode()]
     return [b"err", b"%d" % errno.ENOSYS, b"unknown request"]
+
+
+def kills() -> int:
+    """How many processes of our control group the kernel killed for memory; 0 where that cannot be seen."""
+    for path in OOM_COUNTERS:
+        try:
+            with open(path, "rb") as file:
+                rows = file.read().splitlines()
+        except OSError:
+            continue
+        for row in rows:
+            if row.startswith(b"oom_kill "):
+                return int(row.split()[1])
+    return 0
+
+
+def install_filter(program: bytes) -> None:
+    """Refuse system calls from now on, to us and to all that we start (an array of `struct sock_filter`)."""
+    import ctypes
+
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+
+    code = ctypes.create_string_buffer(program, len(program))
+    what = Program(len(program) // 8, ctypes.cast(code, ctypes.c_void_p))
+    libc = ctypes.CDLL(None, use_errno=True)
+    no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
+    for call in ((no_new_privileges, 1, 0, 0, 0), (set_seccomp, mode_filter, ctypes.byref(what), 0, 0)):
+        if libc.prctl(*call) != 0:
+            raise OSError(ctypes.get_errno(), "cannot install the filter of system calls")
 
 
 def hide() -> None:
@@ -552,15 +605,16 @@ def hide() -> None:
 
 
 def main() -> None:
-    """Serve until the owner goes away."""
-    owner = int(sys.argv[1])
+    """Serve until the owner goes away: `guest.py IN [OUT]`."""
+    owner, out = int(sys.argv[1]), int(sys.argv[-1])
     os.set_inheritable(owner, False)
+    os.set_inheritable(out, False)
     hide()
     limits = Limits()
     try:
-        write_all(owner, pack([b"ready"]))
+        write_all(out, pack([b"ready"]))
         while True:
-            write_all(owner, pack(answer(owner, limits, receive(owner))))
+            write_all(out, pack(answer(owner, limits, receive(owner))))
     except (Gone, BrokenPipeError, ConnectionResetError):
         os._exit(0)
 

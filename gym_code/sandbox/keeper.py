@@ -29,19 +29,18 @@ STORAGE = "GYM_CODE_STORAGE"
 """Environment variable: `directory` keeps what boxes write on the disk even where a tmpfs would do."""
 MESSAGE_BYTES = 1 << 17
 
+Trees = list[tuple[int, str]]
+"""Descriptors of mounts, and where each goes in a box."""
+
 
 class Keeper:
     """State: running boxes, mounted layers, and the scratch space."""
 
-    def __init__(self, channel: socket.socket, uid: int, home: str, scratch: str, owner_tag: str) -> None:
+    def __init__(self, channel: socket.socket, scratch: str, disk: str) -> None:
         self.channel = channel
-        self.home = home
-        self.scratch = scratch
         self.boxes: dict[int, Box] = {}
         self.count = 0
         self.filter = seccomp.assemble() if seccomp.supported() else b""
-        mounts.become_subreaper()
-        enter_namespaces(uid)
         self.clean = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         mounts.unshare(mounts.CLONE_NEWNS)
         mounts.mount("tmpfs", scratch, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "size=16m,mode=700")
@@ -51,8 +50,8 @@ class Keeper:
         self.problem = "" if os.environ.get(STORAGE) == "directory" else self.probe()
         if self.problem or os.environ.get(STORAGE) == "directory":
             # Before Linux 6.6 a tmpfs has no user attributes: then a directory of the disk, without a quota.
-            self.directory = os.path.join(home, "boxes", f"{owner_tag}-{os.getpid()}")
-            os.mkdir(self.directory)
+            os.mkdir(disk)
+            self.directory = disk
             self.problem = self.probe()
 
     def probe(self) -> str:
@@ -103,15 +102,13 @@ class Keeper:
         if op == "launch":
             self.launch(request["argv"], held=request["held"])
         elif op == "activate":
-            box = self.boxes[request["box"]]
-            self.reply({"layer": self.activate(box, request), "pid": box.child()})
+            self.reply({"layer": self.activate(request)})
         elif op == "export":
             self.export(request)
         elif op == "merge":
             self.reply({"layer": self.merge(request["layers"], request["bytes"])})
         elif op == "destroy":
             self.destroy(request["box"])
-            self.drop(request["layers"])
             self.reply({})
         elif op == "drop":
             self.drop(request["layers"])
@@ -204,11 +201,11 @@ class Keeper:
         finally:
             os.unlink("u")
 
-    def activate(self, box: Box, request: dict[str, Any]) -> str:
+    def activate(self, request: dict[str, Any]) -> str:
         """Give a box a new overlay over the layers and the base; instead of the one it has, if any."""
         lowers = [f"{name}/upper" for name in request["layers"]] + [request["base"]]
         layer = self.new_layer(request["bytes"])
-        trees: list[tuple[int, str]] = []
+        trees: Trees = []
         try:
             for index, path in enumerate(lowers):
                 os.symlink(path, str(index))
@@ -219,7 +216,7 @@ class Keeper:
                 trees.append((mounts.open_tree(f"{layer}/shm"), "/dev/shm"))
             finally:
                 mounts.umount("merged")
-            self.inject(box, trees, detach=request["detach"])
+            self.inject(request, trees)
         except OSError:
             self.drop([layer])
             raise
@@ -231,37 +228,24 @@ class Keeper:
                     os.unlink(str(index))
         return layer
 
-    def inject(self, box: Box, trees: list[tuple[int, str]], *, detach: bool) -> None:
-        """Enter the box's namespaces in a child (there is no way back) and attach the mounts."""
-        view = os.open(f"/proc/{box.child()}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    def inject(self, request: dict[str, Any], trees: Trees) -> None:
+        """Attach the mounts inside the box that the request names."""
+        view = os.open(f"/proc/{self.boxes[request['box']].child()}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         owner = fcntl.ioctl(view, mounts.NS_GET_USERNS)
         try:
-            pid = os.fork()
-            if pid == 0:
-                status = errno.EIO
-                try:
-                    mounts.setns(owner, mounts.CLONE_NEWUSER)
-                    mounts.setns(view, mounts.CLONE_NEWNS)
-                    if detach:
-                        for _, target in reversed(trees):
-                            mounts.umount(target)
-                    for fd, target in trees:
-                        mounts.move_mount(fd, target)
-                    status = 0
-                except OSError as error:
-                    os.write(2, f"cannot enter the box: {error}\n".encode())
-                    status = error.errno or errno.EIO
-                finally:
-                    os._exit(status)
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            move_in((owner, view), trees, detach=request["detach"])
         finally:
             os.close(owner)
             os.close(view)
-        if status:
-            raise OSError(status, f"injecting the overlay: {os.strerror(status)}")
 
     def export(self, request: dict[str, Any]) -> None:
-        """Hand over a pipe on which a child writes the change set (see `changes.stream`)."""
+        """Hand over a pipe on which a child writes the change set."""
+        reader = self.changes(request)
+        self.reply({}, (reader,))
+        os.close(reader)
+
+    def changes(self, request: dict[str, Any]) -> int:
+        """The read end of a pipe on which a child writes the change set (see `changes.stream`)."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
@@ -274,8 +258,7 @@ class Keeper:
             finally:
                 os._exit(0)
         os.close(writer)
-        self.reply({}, (reader,))
-        os.close(reader)
+        return reader
 
     def merge(self, layers: list[str], size: int) -> str:
         """One layer that says what several (top first) say together."""
@@ -318,6 +301,32 @@ class Keeper:
             else:
                 mounts.umount(name)
                 os.rmdir(name)
+
+
+def move_in(namespaces: tuple[int, ...], trees: Trees, *, detach: bool) -> None:
+    """Enter the namespaces of a box (a user namespace first, if any) in a child, for there is no way back,
+    and attach the mounts; `detach`: instead of those that are there."""
+    pid = os.fork()
+    if pid == 0:
+        status = errno.EIO
+        try:
+            for fd in namespaces[:-1]:
+                mounts.setns(fd, mounts.CLONE_NEWUSER)
+            mounts.setns(namespaces[-1], mounts.CLONE_NEWNS)
+            if detach:
+                for _, target in reversed(trees):
+                    mounts.umount(target)
+            for fd, target in trees:
+                mounts.move_mount(fd, target)
+            status = 0
+        except OSError as error:
+            os.write(2, f"cannot enter the box: {error}\n".encode())
+            status = error.errno or errno.EIO
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        raise OSError(status, f"injecting the overlay: {os.strerror(status)}")
 
 
 class Box:
@@ -367,7 +376,11 @@ def main() -> None:
     os.setsid()
     os.umask(0o022)
     try:
-        keeper = Keeper(channel, uid, home, os.path.join(home, "mnt"), tag)
+        mounts.become_subreaper()
+        enter_namespaces(uid)
+        keeper = Keeper(
+            channel, os.path.join(home, "mnt"), os.path.join(home, "boxes", f"{tag}-{os.getpid()}")
+        )
     except OSError as error:
         channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         return

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gym_code.errors import SandboxClosed, SandboxError, SandboxUnavailable
 from gym_code.sandbox.guest import Fields, pack, unpack
@@ -28,8 +28,26 @@ FRAME_BYTES = 300 << 20
 _BOOT = "import sys; sys.path.insert(0, {root!r}); from gym_code.sandbox import keeper; keeper.main()"
 
 
+class LayerKeeper(Protocol):
+    """What boxes need of a keeper, wherever it runs."""
+
+    lost: bool
+    """Whether it is gone, or has not answered in time: then it is of no use any more."""
+    quota: bool
+    """Whether what boxes write is limited in size."""
+
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """One request and its reply. Raises `SandboxError` with the keeper's words."""
+
+    def export(self, *, seconds: float, **fields: Any) -> Iterator[bytes]:
+        """The change set of some layers, in pieces. Raises `SandboxError` when it does not come in time."""
+
+    def close(self) -> None:
+        """End the keeper; everything it made goes with it."""
+
+
 class KeeperLink:
-    """A keeper process and the socket to it. Thread-safe."""
+    """A keeper process on this machine and the socket to it. Thread-safe."""
 
     def __init__(self, home: Home) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -42,7 +60,7 @@ class KeeperLink:
         theirs.close()
         self._socket = ours
         self._lock = threading.Lock()
-        self._lost = False
+        self.lost = False
         ours.settimeout(START_SECONDS)
         hello, _ = self._receive()
         if hello["problem"]:
@@ -53,20 +71,32 @@ class KeeperLink:
         self.quota = bool(hello["quota"])
         """Whether what boxes write is limited in size."""
 
-    def request(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[dict[str, Any], list[int]]:
-        """One request and its reply. Raises `SandboxError` with the keeper's words.
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """One request and its reply. Raises `SandboxError` with the keeper's words."""
+        return self.call(op, **fields)[0]
+
+    def export(self, *, seconds: float, **fields: Any) -> Iterator[bytes]:
+        """The change set of some layers, in pieces."""
+        _, (pipe,) = self.call("export", seconds=seconds, **fields)
+        try:
+            yield from pieces(pipe, seconds)
+        finally:
+            os.close(pipe)
+
+    def call(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> tuple[dict[str, Any], list[int]]:
+        """One request, its reply and the descriptors with it. Raises `SandboxError` with the keeper's words.
 
         After a reply that did not come in time the link is of no use any more: the late reply would be
         taken for that of a later request.
         """
         data = json.dumps({"op": op, **fields}).encode()
         with self._lock:
-            if self._lost:
+            if self.lost:
                 raise SandboxClosed("the keeper has not answered an earlier request")
             try:
                 socket.send_fds(self._socket, [data], list(fds))
             except OSError as error:
-                self._lost = True
+                self.lost = True
                 self._socket.close()
                 raise SandboxClosed(f"the keeper is gone: {error}") from error
             return self._receive()
@@ -75,10 +105,11 @@ class KeeperLink:
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, 1 << 17, 4)
         except OSError as error:
-            self._lost = True
+            self.lost = True
             self._socket.close()  # the keeper, once it runs again, sees that and ends
             raise SandboxError(f"the keeper does not answer: {error}") from error
         if not data:
+            self.lost = True
             raise SandboxClosed("the keeper is gone")
         reply = json.loads(data)
         if "error" in reply:
@@ -98,11 +129,27 @@ class KeeperLink:
             self.process.wait()
 
 
-class GuestLink:
-    """The socket to a box's supervisor. One request at a time."""
+class Stream(Protocol):
+    """What a link needs of a socket."""
 
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+    def settimeout(self, value: float | None, /) -> None:
+        """How long the next calls may take, in seconds."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send everything. Raises OSError."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive something; 0 at the end of the stream. Raises TimeoutError, OSError."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+class GuestLink:
+    """The stream to a box's supervisor. One request at a time."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._socket = stream
         self._ready = False
 
     def wait_ready(self) -> None:

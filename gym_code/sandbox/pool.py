@@ -3,37 +3,56 @@ for."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from gym_code.errors import SandboxClosed, SandboxError
-from gym_code.sandbox.cgroups import Group, Groups
-from gym_code.sandbox.link import GuestLink, KeeperLink
+from gym_code.sandbox.link import GuestLink
+from gym_code.types import JSON, Limits
 
 Key = tuple[str, ...]
-"""The bubblewrap command of a box."""
+"""What a box is launched with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blank:
+class Blank(Protocol):
     """A launched box that holds no repository yet."""
 
-    number: int
-    guest: GuestLink
-    group: Group | None
+    @property
+    def guest(self) -> GuestLink:
+        """The link to its supervisor."""
+
+    @property
+    def counts_processes(self) -> bool:
+        """Whether it limits its number of processes by itself."""
+
+    @property
+    def address(self) -> Mapping[str, JSON]:
+        """How the keeper is told which box is meant."""
+
+    def limit(self, limits: Limits) -> None:
+        """Set what the box as a whole may use."""
+
+    def kills(self) -> int:
+        """How many of its processes the kernel has killed for memory so far."""
+
+    def end(self) -> None:
+        """End every process of it. Idempotent."""
 
 
 class Pool:
     """Blank boxes by key. Thread-safe. `spare` boxes are kept for each of the keys used last."""
 
-    def __init__(self, keeper: KeeperLink, groups: Groups | None, spare: int, *, keys: int = 4) -> None:
-        self._keeper, self._groups, self._spare, self._keys = keeper, groups, spare, keys
+    def __init__(
+        self, launch: Callable[[Key], Blank], spare: int, *, keys: int = 4, workers: int = 1
+    ) -> None:
+        self._launch, self._spare, self._keys, self._most = launch, spare, keys, workers
         self._blanks: dict[Key, deque[Blank]] = {}
         self._changed = threading.Condition()
-        self._worker: threading.Thread | None = None
+        self._coming: dict[Key, int] = {}
+        """Boxes that workers are launching just now."""
+        self._workers: list[threading.Thread] = []
         self._closed = False
 
     def take(self, key: Key) -> Blank:
@@ -45,13 +64,13 @@ class Pool:
             self._blanks[key] = self._blanks.pop(key)  # the key used last stands last
             blank = waiting.popleft() if waiting else None
             self._changed.notify_all()
-            self._start_worker()
+            self._start_workers()
         if blank is None:
             blank = self._launch(key)
         try:
             blank.guest.wait_ready()
         except SandboxError:
-            self.discard(blank)
+            blank.end()
             raise
         return blank
 
@@ -60,48 +79,25 @@ class Pool:
         with self._changed:
             self._blanks.setdefault(key, deque())
             self._changed.notify_all()
-            self._start_worker()
-
-    def discard(self, blank: Blank) -> None:
-        """End a box that was never handed out, or could not be used."""
-        blank.guest.close()
-        with contextlib.suppress(SandboxError):
-            self._keeper.request("destroy", box=blank.number, layers=[])
-        if blank.group is not None:
-            blank.group.remove()
+            self._start_workers()
 
     def close(self) -> None:
         """Launch no more; the keeper's end takes the spare boxes along."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if self._worker is not None:
-            self._worker.join()
+        for worker in self._workers:
+            worker.join()
         for waiting in self._blanks.values():
             for blank in waiting:
-                self.discard(blank)
+                blank.end()
 
-    def _launch(self, key: Key) -> Blank:
-        """Start a box, inside its control group from the first instruction on."""
-        reply, (control, go) = self._keeper.request("launch", argv=list(key), held=self._groups is not None)
-        blank = Blank(reply["box"], GuestLink(control), None)
-        try:
-            if self._groups is not None:
-                blank = replace(blank, group=self._groups.make())
-                assert blank.group is not None
-                blank.group.add(reply["pid"])
-                os.write(go, b"g")
-        except OSError as error:
-            self.discard(blank)
-            raise SandboxError(f"cannot put a box into its control group: {error}") from error
-        finally:
-            os.close(go)
-        return blank
-
-    def _start_worker(self) -> None:
-        if self._worker is None and self._spare:
-            self._worker = threading.Thread(target=self._refill, name="gym-code-pool", daemon=True)
-            self._worker.start()
+    def _start_workers(self) -> None:
+        if not self._workers and self._spare:
+            for number in range(self._most):
+                worker = threading.Thread(target=self._refill, name=f"gym-code-pool-{number}", daemon=True)
+                self._workers.append(worker)
+                worker.start()
 
     def _refill(self) -> None:
         while True:
@@ -111,20 +107,25 @@ class Pool:
                 if self._closed:
                     return
                 assert key is not None
+                self._coming[key] = self._coming.get(key, 0) + 1
+            blank = None
             try:
                 blank = self._launch(key)
             except SandboxError:
                 return  # the next `take` launches by itself and reports the reason
-            with self._changed:
-                self._blanks.setdefault(key, deque()).append(blank)
+            finally:
+                with self._changed:
+                    self._coming[key] -= 1
+                    if blank is not None:
+                        self._blanks.setdefault(key, deque()).append(blank)
 
     def _hungry(self) -> Key | None:
         """A key with too few boxes; boxes of keys long unused are ended meanwhile."""
         keys = list(self._blanks)
         for old in keys[: -self._keys]:
             for blank in self._blanks.pop(old):
-                self.discard(blank)
+                blank.end()
         for key in reversed(keys[-self._keys :]):
-            if len(self._blanks[key]) < self._spare:
+            if len(self._blanks[key]) + self._coming.get(key, 0) < self._spare:
                 return key
         return None

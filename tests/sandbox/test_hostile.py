@@ -183,8 +183,8 @@ time.sleep(5)
 
 def test_law_3_a_process_that_hides_its_maps_is_counted(namespace: NamespaceBackend) -> None:
     with namespace.open(replace(SPEC, limits=replace(LIMITS, memory_bytes=200 * MIB))) as box:
-        if box._group is not None:
-            box._group.set_limit(1 << 40)  # the wall must not do the watchdog's work
+        if box._blank.group is not None:
+            box._blank.group.set_limit(1 << 40)  # the wall must not do the watchdog's work
         result = box.exec(["python3", "-c", HIDDEN], timeout=10)
     assert result.cause is Cause.OUT_OF_MEMORY
     assert result.seconds < 5

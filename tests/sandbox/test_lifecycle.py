@@ -123,7 +123,7 @@ def test_closing_a_backend_leaves_nothing() -> None:
     keeper = backend._started.keeper.process.pid
     lease = backend._started.lease.path
     assert lease.exists()
-    groups = [box._group.path for box in boxes if box._group is not None]
+    groups = [box._blank.group.path for box in boxes if box._blank.group is not None]
     backend.close()
     backend.close()
     assert (start_time(keeper), lease.exists()) == (None, False)
@@ -137,7 +137,7 @@ def test_closing_a_backend_leaves_nothing() -> None:
 def test_two_backends_of_one_process_do_not_meet(namespace: NamespaceBackend) -> None:
     with NamespaceBackend(spare=0) as other, NamespaceBackend(spare=0) as third:
         boxes = [backend.open(SPEC) for backend in (namespace, other, third) for _ in range(3)]
-        groups = [box._group.path for box in boxes if box._group is not None]
+        groups = [box._blank.group.path for box in boxes if box._blank.group is not None]
         assert len(set(groups)) == len(groups)
         assert [box.exec("echo alive").stdout for box in boxes] == [b"alive\n"] * 9
         for box in boxes:
@@ -187,7 +187,7 @@ def test_law_3_a_supervisor_killed_for_memory_is_the_agents_doing(
 ) -> None:
     with namespace.open(SPEC) as box:
         box.write("kept", b"kept")
-        group = box._group
+        group = box._blank.group
         assert group is not None
         pids = (group.path / "cgroup.procs").read_text().split()
         assert len(pids) == 2  # bubblewrap, and process 1 of the box
@@ -201,8 +201,8 @@ def test_law_3_a_supervisor_killed_for_memory_is_the_agents_doing(
 @pytest.mark.skipif(find_groups()[0] is None, reason="no control groups here")
 def test_law_3_a_supervisor_that_dies_otherwise_is_our_fault(namespace: NamespaceBackend) -> None:
     with namespace.open(SPEC) as box:
-        assert box._group is not None
-        os.kill(int((box._group.path / "cgroup.procs").read_text().split()[1]), signal.SIGKILL)
+        assert box._blank.group is not None
+        os.kill(int((box._blank.group.path / "cgroup.procs").read_text().split()[1]), signal.SIGKILL)
         with pytest.raises(SandboxError):
             box.exec("true")
 
@@ -210,8 +210,8 @@ def test_law_3_a_supervisor_that_dies_otherwise_is_our_fault(namespace: Namespac
 @pytest.mark.skipif(find_groups()[0] is None, reason="no control groups here")
 def test_law_3_the_wall_behind_the_watchdog_blames_the_agent(namespace: NamespaceBackend) -> None:
     with namespace.open(replace(SPEC, limits=replace(LIMITS, memory_bytes=1 << 40))) as box:
-        assert box._group is not None
-        box._group.set_limit(64 << 20)  # so that the kernel is faster than the watchdog
+        assert box._blank.group is not None
+        box._blank.group.set_limit(64 << 20)  # so that the kernel is faster than the watchdog
         hog = "x = bytearray(300 << 20); x[::4096] = b'x' * len(x[::4096])"
         assert box.exec(["python3", "-c", hog]).cause is Cause.OUT_OF_MEMORY
 
