@@ -458,11 +458,11 @@ def volunteer() -> None:
 
 
 def restore_signals() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ; commands expect the defaults."""
+    """We ignore SIGINT, and Python SIGPIPE and SIGXFSZ; commands expect the defaults."""
     # The C module: `signal` drags in `enum`, which costs a third of our start-up.
     import _signal  # type: ignore[import-not-found]
 
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+    for number in (_signal.SIGINT, _signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
 
 
@@ -606,6 +606,9 @@ def hide() -> None:
 
 def main() -> None:
     """Serve until the owner goes away: `guest.py IN [OUT]`."""
+    import _signal
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)  # the one signal that Python would heed as process 1
     owner, out = int(sys.argv[1]), int(sys.argv[-1])
     os.set_inheritable(owner, False)
     os.set_inheritable(out, False)

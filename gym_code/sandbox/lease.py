@@ -114,15 +114,16 @@ def unused(lock: Path) -> Iterator[bool]:
 
 def prune_layers(home: Home, *, keep: int, older_than: float = 0.0, dry_run: bool = False) -> list[str]:
     """Remove unused layers beyond the `keep` used last, if unused for `older_than` seconds; their names."""
-    return _prune(home.layers, keep=keep, older_than=older_than, dry_run=dry_run)
+    return prune(home.layers, keep=keep, older_than=older_than, dry_run=dry_run)
 
 
 def prune_environments(home: Home, *, older_than: float, dry_run: bool = False) -> list[str]:
     """Remove environments that nobody has used for `older_than` seconds; their names."""
-    return _prune(home.envs, keep=0, older_than=older_than, dry_run=dry_run)
+    return prune(home.envs, keep=0, older_than=older_than, dry_run=dry_run)
 
 
-def _prune(folder: Path, *, keep: int, older_than: float, dry_run: bool) -> list[str]:
+def prune(folder: Path, *, keep: int, older_than: float = 0.0, dry_run: bool = False) -> list[str]:
+    """Remove what no lock file `NAME.use` of a folder stands for any more; the names removed."""
     locks = sorted(folder.glob("*.use"), key=last_use)
     removed = []
     for lock in locks[: max(0, len(locks) - keep)]:

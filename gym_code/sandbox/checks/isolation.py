@@ -36,13 +36,13 @@ def law_7_no_sockets_past_the_namespace(lab: Lab) -> None:
 
 @check("processes")
 def law_7_no_host_files(lab: Lab) -> None:
-    """No home of the host, no other root, and the host's hand-installed programs are out of sight."""
+    """No home of the host, and nothing in the box's own places but what the task brings."""
     box = lab.open()
     expect(output(box.exec("ls /home")), "agent", "homes")
     expect(
-        output(box.exec("ls -A /home/agent /tmp /usr/local | grep -v : | tr -d '\\n'")),
+        output(box.exec("ls -A /home/agent /tmp | grep -v : | tr -d '\\n'")),
         "",
-        "places of the host",
+        "files at the start",
     )
     here = os.path.realpath(__file__)
     expect_true(not box.exec(["cat", here]).ok, f"{here} can be read inside")

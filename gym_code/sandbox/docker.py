@@ -1,0 +1,432 @@
+"""The Docker backend: boxes are hardened containers, local or at a remote daemon, also for members of the
+docker group and over podman's Docker API.
+
+    owner (this process)  --attached stream-->  keeper's container  --mounts-->  boxes
+            \\___________________ attached stream: the supervisor, process 1 of a box ___________/
+
+A box is launched ahead of need from its environment's image, with a read-only root and without a repository;
+`open` has the keeper inject one overlay over the start layer, as the namespace backend does. No call ever needs
+`docker exec`. The supervisor brings its own interpreter (a read-only volume at /gym-code), so that an image
+needs none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gym_code.errors import EnvironmentBuildError, SandboxError, SandboxUnavailable
+from gym_code.sandbox import bwrap, seccomp
+from gym_code.sandbox.attached import Attached, AttachedKeeper
+from gym_code.sandbox.base import BoxSpec, Capabilities
+from gym_code.sandbox.dockerd import KIND, connect, labels, orphaned, translated
+from gym_code.sandbox.images import EnvironmentImage, environment_image, guest_image
+from gym_code.sandbox.layered import LayeredBackend, Parts
+from gym_code.sandbox.layout import Home, open_home
+from gym_code.sandbox.lease import reap
+from gym_code.sandbox.link import GuestLink
+from gym_code.sandbox.pool import Key, Pool
+from gym_code.sandbox.store import Layer, Store
+from gym_code.types import Environment, Limits, StartTree
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+GUEST = "/gym-code"
+"""Where every box finds the supervisor and its interpreter."""
+INTERPRETER = (
+    f"{GUEST}/lib/ld.so",
+    "--library-path",
+    f"{GUEST}/lib",
+    f"{GUEST}/bin/python3",
+    "-I",
+    "-S",
+    "-B",
+)
+GUEST_VOLUME = "gym-code-guest-"
+"""Volumes with a supervisor and its interpreter, one for each version: what follows names the image."""
+LAYERS_VOLUME = "gym-code-layers"
+KEEPER_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "SETUID", "SETGID", "CHOWN")
+"""Mounts and namespaces; entering those of a box whose process 1 cannot be traced; becoming the boxes' uid."""
+SLACK_BYTES = 64 << 20
+"""What a box may need beside its own memory and files."""
+WORKERS = 2
+"""Containers launched at the same time: a daemon does not get faster with more."""
+
+
+class DockerBackend(LayeredBackend):
+    """Opens boxes that are containers; see `LayeredBackend` for the parameters.
+
+    cpus: most processors a box may use at once; None for all.
+    """
+
+    name = "docker"
+
+    def __init__(self, home: Path | None = None, *, spare: int = 4, cpus: float | None = 2.0) -> None:
+        super().__init__(home, spare=spare)
+        self._cpus = cpus
+
+    def capabilities(self) -> Capabilities:
+        """What works here: raises `SandboxUnavailable` when nothing does."""
+        parts = self._docker_parts()
+        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes"
+        limits += " disk_bytes" if parts.keeper.quota else ""
+        return Capabilities(
+            name=self.name,
+            processes=True,
+            network_isolated=True,
+            limits_enforced=tuple(limits.split()),
+            notes=parts.notes(),
+        )
+
+    def fingerprint(self) -> str:
+        """Backend, engine, and the daemon's kernel and machine."""
+        about = self._docker_parts().about
+        return f"docker/1 engine-{about['Version']} linux-{about['KernelVersion']} {about['Arch']}"
+
+    def _docker_parts(self) -> DockerParts:
+        parts = self._parts()
+        assert isinstance(parts, DockerParts)
+        return parts
+
+    def _start(self) -> DockerParts:
+        home = open_home(self._root)
+        reap(home)
+        return DockerParts(home, self._spare, self._cpus)
+
+
+class Daemon:
+    """Clients of one daemon, one for each thread: a client is not made to be shared."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @property
+    def client(self) -> APIClient:
+        """This thread's client."""
+        if not hasattr(self._local, "client"):
+            self._local.client = connect()
+        return self._local.client
+
+
+class DockerParts(Parts):
+    """A keeper in its container, and the images in use."""
+
+    keeper: AttachedKeeper
+
+    def __init__(self, home: Home, spare: int, cpus: float | None) -> None:
+        super().__init__()
+        self.daemon, self.home, self.store = Daemon(), home, Store(home)
+        client = self.daemon.client
+        with translated("look at the Docker daemon"):
+            self.about: Mapping[str, Any] = client.version()
+            processors = int(client.info()["NCPU"])
+        self.cpus = None if cpus is None else min(cpus, processors)
+        remove_orphans(client)
+        self.images: dict[str, EnvironmentImage] = {}
+        self.guest_volume, self.keeper = start_keeper(client)
+        self.shipped: set[str] = set()
+        self.shipping = threading.Lock()
+        self.removal = Removal(self.daemon)
+        self.pool = Pool(self.launch, spare, workers=WORKERS)
+
+    def notes(self) -> Mapping[str, str]:
+        """How each limit is held here."""
+        return {
+            "memory_bytes": "a watchdog over the box's processes, every 20 ms, and the container's limit behind it",
+            "processes": "the container's limit of processes and threads",
+            "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots"
+            if self.keeper.quota
+            else "not limited: the daemon's tmpfs cannot hold an overlay (needs Linux 6.6)",
+            "seccomp": "Docker's default profile"
+            + (" and the filter of the namespace backend" if seccomp.supported(self.machine) else ""),
+            "addresses": "not fixed (Docker's profile forbids it): output that shows one differs at replay",
+        }
+
+    @property
+    def machine(self) -> str:
+        """The daemon's processor as `uname -m` names it."""
+        return {"amd64": "x86_64", "arm64": "aarch64"}.get(self.about["Arch"], str(self.about["Arch"]))
+
+    def close(self) -> None:
+        """Remove the containers that are left."""
+        self.pool.close()
+        self.removal.close()
+        self.keeper.close()
+
+    def image(self, environment: Environment) -> EnvironmentImage:
+        """The image of an environment, built where it is not known yet."""
+        with self.lock:
+            found = self.images.get(environment.digest)
+        if found is None:
+            found = environment_image(self.daemon.client, environment)
+            with self.lock:
+                self.images[environment.digest] = found
+        return found
+
+    def key(self, spec: BoxSpec) -> Key:
+        """Image, place of the repository and limits of the container."""
+        image, limits = self.image(spec.environment), spec.limits
+        memory = limits.memory_bytes + limits.disk_bytes + SLACK_BYTES
+        return (image.id, bwrap.check_workdir(spec.workdir), str(memory), str(limits.processes + 1))
+
+    def variables(self, spec: BoxSpec) -> dict[str, str]:
+        """The usual ones, those of an image that the task names, and the task's own."""
+        own = self.image(spec.environment).env if spec.environment.image is not None else {}
+        return {**bwrap.BASE_ENV, **own, **spec.environment.env}
+
+    def acquire(self, start: StartTree) -> Layer:
+        """The start layer, here (for patches) and at the daemon (for boxes)."""
+        layer = self.store.acquire(start)
+        try:
+            if layer.digest not in self.shipped:
+                with self.shipping:
+                    name = layer.path.name
+                    if not self.keeper.request("acquire", name=name)["have"]:
+                        self.keeper.store(name, layer.path)
+                    self.shipped.add(layer.digest)
+        except BaseException:
+            self.store.release(layer.digest)
+            raise
+        return layer
+
+    def base(self, layer: Layer) -> str:
+        """Where the keeper finds a layer's files."""
+        return f"/layers/{layer.path.name}/fs"
+
+    def launch(self, key: Key) -> DockerBlank:
+        """Start a container, with its supervisor up; an image that was removed is built again."""
+        from docker.errors import ImageNotFound
+
+        client = self.daemon.client
+        with translated("start a box"):
+            try:
+                container = self.create(client, key)
+            except ImageNotFound as error:
+                image, *rest = key
+                self.build_again(image, error)
+                container = self.create(client, (image, *rest))
+            stream = None
+            try:
+                stream = Attached(client, container)
+                client.start(container)
+                guest = GuestLink(stream)
+                guest.wait_ready()
+                if seccomp.supported(self.machine):
+                    guest.request([b"filter", seccomp.assemble(self.machine)])
+                pid = client.inspect_container(container)["State"]["Pid"]
+            except BaseException:
+                if stream is not None:
+                    stream.close()
+                self.removal.add(container)
+                raise
+        return DockerBlank(self.removal, container, pid, guest)
+
+    def build_again(self, image: str, error: Exception) -> None:
+        """Build the image of this id anew; `EnvironmentBuildError` where that gives another one."""
+        with self.lock:
+            lost = [known for known in self.images.items() if known[1].id == image]
+            for digest, _ in lost:
+                del self.images[digest]
+        raise EnvironmentBuildError(
+            f"the image {image} has been removed from the daemon; the next box has it built again"
+        ) from error
+
+    def create(self, client: APIClient, key: Key) -> str:
+        """Create the container of a box; its id."""
+        image, workdir, memory, processes = key
+        host = client.create_host_config(
+            auto_remove=True,
+            network_mode="none",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            read_only=True,
+            ipc_mode="private",
+            mem_limit=int(memory),
+            memswap_limit=int(memory),
+            pids_limit=int(processes),
+            nano_cpus=None if self.cpus is None else int(self.cpus * 1e9),
+            log_config={"Type": "none"},
+            # Mount points: what is injected over them is the box's own.
+            tmpfs=dict.fromkeys((workdir, bwrap.TMP, bwrap.HOME), "size=4k,mode=755,ro"),
+            mounts=[volume(self.guest_volume, GUEST, read_only=True)],
+        )
+        made = client.create_container(
+            image,
+            command=[f"{GUEST}/guest.pyc", "0", "1"],
+            entrypoint=list(INTERPRETER),
+            user=f"{bwrap.AGENT_UID}:{bwrap.AGENT_UID}",
+            hostname=bwrap.HOSTNAME,
+            working_dir="/",
+            stdin_open=True,
+            labels=labels("box"),
+            host_config=host,
+        )
+        return str(made["Id"])
+
+
+@dataclass(frozen=True, slots=True)
+class DockerBlank:
+    """A container that runs a supervisor."""
+
+    removal: Removal
+    container: str
+    pid: int
+    guest: GuestLink
+    counts_processes = True
+
+    @property
+    def address(self) -> Mapping[str, str | int]:
+        """How the keeper is told which box is meant: the id proves that the pid is still its own."""
+        return {"container": self.container, "pid": self.pid}
+
+    def limit(self, limits: Limits) -> None:
+        """The container was created with its limits."""
+
+    def kills(self) -> int:
+        """How many of its processes the kernel has killed for memory; 0 from a box that is gone."""
+        try:
+            return int(self.guest.request([b"kills"])[0])
+        except (OSError, SandboxError):
+            return 0
+
+    def end(self) -> None:
+        """Hang up, which ends process 1 and with it all others; the daemon then removes the container."""
+        self.guest.close()
+        self.removal.add(self.container)
+
+
+class Removal:
+    """Makes sure, in the background, that containers are gone. Idempotent."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._worker = threading.Thread(target=self._work, name="gym-code-removal", daemon=True)
+        self._worker.start()
+
+    def add(self, container: str) -> None:
+        """Remove a container soon."""
+        self._waiting.put(container)
+
+    def close(self) -> None:
+        """Return when all are removed."""
+        self._waiting.put(None)
+        self._worker.join()
+
+    def _work(self) -> None:
+        while (container := self._waiting.get()) is not None:
+            with contextlib.suppress(SandboxError):  # a daemon that is gone: `gc` finds what it left
+                remove_container(self._daemon.client, container)
+
+
+def remove_container(client: APIClient, container: str) -> None:
+    """Remove a container, running or not; nothing happens where it is gone or going."""
+    from docker.errors import APIError, NotFound
+
+    with translated("remove a container"):
+        try:
+            client.remove_container(container, force=True, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409:  # its removal is in progress
+                raise
+
+
+def volume(name: str, place: str, *, read_only: bool = False, populate: bool = False) -> Any:
+    """A named volume as a mount; `populate`: an empty one takes what the image has there."""
+    from docker.types import Mount
+
+    return Mount(place, name, type="volume", read_only=read_only, no_copy=not populate)
+
+
+def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
+    """The name of the volume with the supervisor, and a keeper that has come up."""
+    image = guest_image(client)
+    name = f"{GUEST_VOLUME}{image.removeprefix('sha256:')[:20]}"
+    with translated("start the keeper"):
+        host = client.create_host_config(
+            auto_remove=True,
+            network_mode="none",
+            cap_drop=["ALL"],
+            cap_add=list(KEEPER_CAPABILITIES),
+            security_opt=["seccomp=unconfined", "apparmor=unconfined", "label=disable"],
+            pid_mode="host",
+            userns_mode="host",
+            log_config={"Type": "none"},
+            mounts=[volume(name, GUEST, populate=True), volume(LAYERS_VOLUME, "/layers")],
+        )
+        made = client.create_container(
+            image,
+            command=["-c", KEEPER, str(bwrap.AGENT_UID)],
+            entrypoint=list(INTERPRETER),
+            user="0:0",
+            stdin_open=True,
+            labels=labels("keeper"),
+            host_config=host,
+        )
+        try:
+            keeper = AttachedKeeper(Attached(client, made["Id"]))
+            client.start(made["Id"])
+            problem = keeper.wait_ready()
+        except BaseException:
+            remove_container(client, made["Id"])
+            raise
+    if problem:
+        keeper.close()
+        raise SandboxUnavailable(
+            f"the Docker daemon's kernel mounts no overlay in a user namespace: {problem}; it needs Linux 5.11"
+        )
+    return name, keeper
+
+
+KEEPER = (
+    f"import sys; sys.path.insert(0, {GUEST + '/lib/gym_code_path'!r}); "
+    "from gym_code.sandbox import container_keeper; container_keeper.main()"
+)
+
+
+def remove_orphans(client: APIClient, *, dry_run: bool = False) -> tuple[str, ...]:
+    """Remove the containers of dead owners of this machine; their ids."""
+    with translated("list containers"):
+        rows = client.containers(all=True, filters={"label": KIND})
+    found = [row["Id"] for row in rows if orphaned(row["Labels"])]
+    if not dry_run:
+        for container in found:
+            remove_container(client, container)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerGcReport:
+    """What was removed from a daemon, or would be."""
+
+    containers: tuple[str, ...] = ()
+    """Of dead owners."""
+    volumes: tuple[str, ...] = ()
+    """Supervisors of other versions; with `everything` also the start layers."""
+
+
+def gc_docker(*, everything: bool = False, dry_run: bool = False) -> DockerGcReport:
+    """Remove what dead owners left at the daemon, and volumes that no container uses.
+
+    Start layers are pruned by each keeper that starts; `everything` removes them all. Raises
+    `SandboxUnavailable` where no daemon answers.
+    """
+    client = connect()
+    containers = remove_orphans(client, dry_run=dry_run)
+    with translated("list volumes"):
+        names = [row["Name"] for row in client.volumes(filters={"dangling": True})["Volumes"] or ()]
+    wanted = (GUEST_VOLUME, LAYERS_VOLUME) if everything else (GUEST_VOLUME,)
+    volumes = tuple(sorted(name for name in names if name.startswith(wanted)))
+    if not dry_run:
+        for name in volumes:
+            with translated("remove a volume"):
+                client.remove_volume(name)
+    return DockerGcReport(containers=containers, volumes=volumes)
