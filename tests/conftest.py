@@ -16,6 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+DOCKER_BASE = "gym-code/base:3.11"
+"""What `make docker-base` makes: the image all others are built on."""
+
 
 @functools.cache
 def missing_sandbox() -> str | None:
@@ -32,8 +35,12 @@ def missing_docker() -> str | None:
     """Why containers cannot run here, or None."""
     if (docker := shutil.which("docker")) is None:
         return "docker is not installed"
-    trial = subprocess.run([docker, "info"], capture_output=True, text=True, timeout=60, check=False)
-    return None if trial.returncode == 0 else "no Docker daemon answers"
+    if subprocess.run([docker, "info"], capture_output=True, timeout=60, check=False).returncode:
+        return "no Docker daemon answers"
+    inspect = [docker, "image", "inspect", DOCKER_BASE]
+    if subprocess.run(inspect, capture_output=True, timeout=60, check=False).returncode:
+        return f"the image {DOCKER_BASE} is missing (make docker-base)"
+    return None
 
 
 @functools.cache
