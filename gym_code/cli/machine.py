@@ -40,17 +40,25 @@ def gc(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what dead owners left behind, and layers and environments unused for long."""
+    """Remove what dead owners left behind, here and at the Docker daemon, and layers and environments unused
+    for long.
+    """
+    from gym_code.errors import SandboxUnavailable
+    from gym_code.sandbox.docker import gc_docker
     from gym_code.sandbox.layout import open_home
     from gym_code.sandbox.lease import ENVIRONMENT_SECONDS, LAYER_SECONDS
     from gym_code.sandbox.lease import gc as collect
 
     ages = (0.0, 0.0) if everything else (LAYER_SECONDS, ENVIRONMENT_SECONDS)
-    report = collect(open_home(), dry_run=dry_run, layer_seconds=ages[0], environment_seconds=ages[1])
+    report = asdict(collect(open_home(), dry_run=dry_run, layer_seconds=ages[0], environment_seconds=ages[1]))
+    try:
+        report |= asdict(gc_docker(everything=everything, dry_run=dry_run))
+    except SandboxUnavailable as reason:
+        people.print(f"Docker was left alone: {reason}", markup=False, soft_wrap=True)
     if as_json:
-        print_json(asdict(report))
+        print_json(report)
         return
-    for kind, found in asdict(report).items():
+    for kind, found in report.items():
         if isinstance(found, tuple | list):
             names = f": {', '.join(map(str, found))}" if found else ""
             people.print(f"{len(found):>5}  {kind.replace('_', ' ')}{names}", markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox.link import FRAME_BYTES
@@ -127,7 +127,7 @@ class AttachedKeeper:
         """Have it keep a copy of a start layer, owned by the boxes' uid."""
         with self._lock:
             self._send(json.dumps({"op": "store", "name": name}).encode())
-            with tarfile.open(fileobj=_Frames(self), mode="w|", bufsize=PIECE_BYTES) as archive:
+            with tarfile.open(fileobj=cast("IO[bytes]", _Frames(self)), mode="w|") as archive:
                 archive.add(layer, arcname=".", filter=_nobodys)
             self._send(b"")
             self._reply(REQUEST_SECONDS)

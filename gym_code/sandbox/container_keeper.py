@@ -1,12 +1,12 @@
-"""The keeper of the Docker backend: two processes in one privileged container beside the boxes.
+"""The keeper of the Docker backend: two processes in one container beside the boxes.
 
-`Keeper` code runs as the boxes' uid in a user namespace of its own, as it does without Docker: it mounts layers
-and walks what agents wrote, and has no privilege outside. Beside it stays the *injector*, root, which does one
-thing: it enters the mount namespace of a box, after making sure that the process still belongs to that
-container, and attaches the mounts that the keeper hands over.
+`Keeper` code runs as the boxes' uid in a user namespace of its own, as it does without Docker: it mounts
+layers and walks what agents wrote, and has no privilege outside. Beside it stays the *injector*, root with a
+few capabilities, which does one thing: it enters the mount namespace of a box, after making sure that the
+process still belongs to that container, and attaches the mounts that the keeper hands over.
 
-It speaks over standard input and output: a frame is a u32 length (big-endian) and a body. Requests and replies
-are JSON objects; `export` and `store` have frames of data in addition, up to an empty one.
+It speaks over standard input and output: a frame is a u32 length (big-endian) and a body. Requests and
+replies are JSON objects; `export` and `store` have frames of data in addition, up to an empty one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import struct
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from gym_code.sandbox import mounts, removal
 from gym_code.sandbox.guest import read_exactly, write_all
@@ -92,7 +92,7 @@ class ContainerKeeper(Keeper):
         part = os.path.join(self.own, name)
         body = Body()
         try:
-            with tarfile.open(fileobj=body, mode="r|") as archive:
+            with tarfile.open(fileobj=cast("IO[bytes]", body), mode="r|") as archive:
                 if hasattr(tarfile, "fully_trusted_filter"):  # our own owner wrote it
                     archive.extraction_filter = tarfile.fully_trusted_filter
                 archive.extractall(part)
@@ -254,7 +254,7 @@ def run_keeper(channel: socket.socket, uid: int, mapped: int, wait: int) -> None
 
 
 def main() -> None:
-    """`container_keeper UID`, as root in a privileged container that sees the host's processes."""
+    """`container_keeper UID`, as root in a container that sees the host's processes."""
     uid = int(sys.argv[1])
     os.umask(0o022)
     os.chown(LAYERS, uid, uid)

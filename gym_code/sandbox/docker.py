@@ -5,9 +5,9 @@ docker group and over podman's Docker API.
             \\___________________ attached stream: the supervisor, process 1 of a box ___________/
 
 A box is launched ahead of need from its environment's image, with a read-only root and without a repository;
-`open` has the keeper inject one overlay over the start layer, as the namespace backend does. No call ever needs
-`docker exec`. The supervisor brings its own interpreter (a read-only volume at /gym-code), so that an image
-needs none.
+`open` has the keeper inject one overlay over the start layer, as the namespace backend does. No call ever
+needs `docker exec`. The supervisor brings its own interpreter (a read-only volume at /gym-code), so that an
+image needs none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gym_code.errors import EnvironmentBuildError, SandboxError, SandboxUnavailable
+from gym_code.errors import SandboxError, SandboxUnavailable
 from gym_code.sandbox import bwrap, seccomp
 from gym_code.sandbox.attached import Attached, AttachedKeeper
 from gym_code.sandbox.base import BoxSpec, Capabilities
@@ -52,7 +52,7 @@ GUEST_VOLUME = "gym-code-guest-"
 """Volumes with a supervisor and its interpreter, one for each version: what follows names the image."""
 LAYERS_VOLUME = "gym-code-layers"
 KEEPER_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "SETUID", "SETGID", "CHOWN")
-"""Mounts and namespaces; entering those of a box whose process 1 cannot be traced; becoming the boxes' uid."""
+"""For mounts and namespaces, entering those of a box (which nobody may trace), becoming the boxes' uid."""
 SLACK_BYTES = 64 << 20
 """What a box may need beside its own memory and files."""
 WORKERS = 2
@@ -129,6 +129,8 @@ class DockerParts(Parts):
         self.cpus = None if cpus is None else min(cpus, processors)
         remove_orphans(client)
         self.images: dict[str, EnvironmentImage] = {}
+        self.environments: dict[str, Environment] = {}
+        """By the id of their image."""
         self.guest_volume, self.keeper = start_keeper(client)
         self.shipped: set[str] = set()
         self.shipping = threading.Lock()
@@ -138,7 +140,7 @@ class DockerParts(Parts):
     def notes(self) -> Mapping[str, str]:
         """How each limit is held here."""
         return {
-            "memory_bytes": "a watchdog over the box's processes, every 20 ms, and the container's limit behind it",
+            "memory_bytes": "a watchdog over the box's processes, every 20 ms; the container's limit behind",
             "processes": "the container's limit of processes and threads",
             "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots"
             if self.keeper.quota
@@ -163,11 +165,14 @@ class DockerParts(Parts):
         """The image of an environment, built where it is not known yet."""
         with self.lock:
             found = self.images.get(environment.digest)
-        if found is None:
-            found = environment_image(self.daemon.client, environment)
-            with self.lock:
-                self.images[environment.digest] = found
-        return found
+        return found or self.remember(environment, environment_image(self.daemon.client, environment))
+
+    def remember(self, environment: Environment, image: EnvironmentImage) -> EnvironmentImage:
+        """Note the image of an environment."""
+        with self.lock:
+            self.images[environment.digest] = image
+            self.environments[image.id] = environment
+        return image
 
     def key(self, spec: BoxSpec) -> Key:
         """Image, place of the repository and limits of the container."""
@@ -207,10 +212,9 @@ class DockerParts(Parts):
         with translated("start a box"):
             try:
                 container = self.create(client, key)
-            except ImageNotFound as error:
+            except ImageNotFound:
                 image, *rest = key
-                self.build_again(image, error)
-                container = self.create(client, (image, *rest))
+                container = self.create(client, (self.build_again(client, image), *rest))
             stream = None
             try:
                 stream = Attached(client, container)
@@ -227,15 +231,11 @@ class DockerParts(Parts):
                 raise
         return DockerBlank(self.removal, container, pid, guest)
 
-    def build_again(self, image: str, error: Exception) -> None:
-        """Build the image of this id anew; `EnvironmentBuildError` where that gives another one."""
+    def build_again(self, client: APIClient, image: str) -> str:
+        """The id of a new image in place of a removed one. Raises `EnvironmentBuildError`."""
         with self.lock:
-            lost = [known for known in self.images.items() if known[1].id == image]
-            for digest, _ in lost:
-                del self.images[digest]
-        raise EnvironmentBuildError(
-            f"the image {image} has been removed from the daemon; the next box has it built again"
-        ) from error
+            environment = self.environments[image]
+        return self.remember(environment, environment_image(client, environment)).id
 
     def create(self, client: APIClient, key: Key) -> str:
         """Create the container of a box; its id."""
@@ -381,7 +381,8 @@ def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
     if problem:
         keeper.close()
         raise SandboxUnavailable(
-            f"the Docker daemon's kernel mounts no overlay in a user namespace: {problem}; it needs Linux 5.11"
+            f"the Docker daemon's kernel mounts no overlay in a user namespace: {problem}; "
+            "it needs Linux 5.11"
         )
     return name, keeper
 

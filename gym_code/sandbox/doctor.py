@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from gym_code.errors import SandboxError
 from gym_code.sandbox import bwrap, seccomp
 from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.cgroups import find_groups
+from gym_code.sandbox.dockerd import connect, translated
 from gym_code.sandbox.layout import default_home, open_home
 from gym_code.sandbox.link import KeeperLink
 from gym_code.types import Environment, StartTree, tree_digest
@@ -176,14 +175,14 @@ def _seccomp() -> Finding:
 
 
 def _docker() -> Finding:
-    path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(1.0)
-            client.connect(path)
-    except OSError as error:
-        return Finding(name="docker daemon", ok=False, detail=f"{path}: {error.strerror}", required=False)
-    return Finding(name="docker daemon", ok=True, detail=f"answers at {path}", required=False)
+        client = connect()
+        with translated("look at the Docker daemon"):
+            about = client.version()
+    except SandboxError as error:
+        return Finding(name="docker daemon", ok=False, detail=str(error), required=False)
+    detail = f"{about['Version']} on Linux {about['KernelVersion']} ({about['Arch']}): --sandbox docker works"
+    return Finding(name="docker daemon", ok=True, detail=detail, required=False)
 
 
 def _overlay() -> Finding:

@@ -7,13 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gym_code.sandbox.docker import DockerBackend
 from gym_code.sandbox.memory import MemoryBackend
 from gym_code.sandbox.namespace import NamespaceBackend
 
@@ -22,10 +24,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 CONTRACT = """
 import dataclasses, json, sys
+from gym_code.sandbox import open_backend
 from gym_code.sandbox.contract import check_backend
-from gym_code.sandbox.namespace import NamespaceBackend
-with NamespaceBackend() as backend:
+backend = open_backend({name!r})
+try:
     json.dump([dataclasses.asdict(result) for result in check_backend(backend)], sys.stdout)
+finally:
+    backend.close()
 """
 
 
@@ -33,6 +38,13 @@ with NamespaceBackend() as backend:
 def namespace() -> Iterator[NamespaceBackend]:
     """The real thing, over the machine's usual state directory, as whoever runs the tests."""
     with NamespaceBackend() as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[DockerBackend]:
+    """Containers of the daemon that answers here."""
+    with DockerBackend() as backend:
         yield backend
 
 
@@ -73,15 +85,17 @@ def as_user() -> Iterator[Any]:
     for path in (home, *home.rglob("*")):
         os.chown(path, ORDINARY_UID, ORDINARY_UID)
 
-    def run(text: str) -> str:
-        environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": str(home / "lib")}
+    def run(text: str, groups: Sequence[int] = ()) -> str:
+        path = os.pathsep.join([str(home / "lib"), sysconfig.get_path("purelib")])
+        kept = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "DOCKER_"))}
+        environment = {**kept, "HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": path}
         result = subprocess.run(
             [interpreter, "-c", text],
             env=environment,
             cwd=home,
             user=ORDINARY_UID,
             group=ORDINARY_UID,
-            extra_groups=[],
+            extra_groups=groups,
             capture_output=True,
             text=True,
             timeout=300,
@@ -97,4 +111,12 @@ def as_user() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def user_results(as_user: Any) -> Mapping[str, Mapping[str, str]]:
     """The whole contract as an ordinary user, run once."""
-    return {row["name"]: row for row in json.loads(as_user(CONTRACT))}
+    return {row["name"]: row for row in json.loads(as_user(CONTRACT.format(name="namespace")))}
+
+
+@pytest.fixture(scope="session")
+def docker_user_results(as_user: Any) -> Mapping[str, Mapping[str, str]]:
+    """The same over Docker, as a member of the group that may use its socket."""
+    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    text = CONTRACT.format(name="docker")
+    return {row["name"]: row for row in json.loads(as_user(text, [Path(address).stat().st_gid]))}

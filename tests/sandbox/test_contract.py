@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from gym_code.sandbox.contract import CHECKS, CheckResult, check_backend, run_check
+from gym_code.sandbox.docker import DockerBackend
 from gym_code.sandbox.memory import MemoryBackend, MemorySandbox
 from gym_code.sandbox.namespace import NamespaceBackend
 
@@ -32,6 +33,21 @@ def test_namespace(namespace: NamespaceBackend, name: str) -> None:
 @pytest.mark.parametrize("name", CHECKS)
 def test_namespace_as_an_ordinary_user(user_results: Mapping[str, Mapping[str, str]], name: str) -> None:
     result = user_results[name]
+    assert result["status"] == "passed", result["reason"]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", CHECKS)
+def test_docker(docker: DockerBackend, name: str) -> None:
+    held(run_check(docker, CHECKS[name]))
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("name", CHECKS)
+def test_docker_as_a_member_of_its_group(
+    docker_user_results: Mapping[str, Mapping[str, str]], name: str
+) -> None:
+    result = docker_user_results[name]
     assert result["status"] == "passed", result["reason"]
 
 

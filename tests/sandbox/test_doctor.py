@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from gym_code.errors import ConfigError, SandboxUnavailable
-from gym_code.sandbox import doctor, open_backend
+from gym_code.sandbox import bwrap, dockerd, doctor, open_backend
 from gym_code.sandbox.base import Backend, Sandbox
 from gym_code.sandbox.checks import START, start_tree
 from gym_code.sandbox.memory import MemoryBackend
@@ -50,13 +52,30 @@ def test_other_systems_are_told_what_to_do(monkeypatch: pytest.MonkeyPatch, syst
 def test_backends_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_backend("memory").name == "memory"
     assert open_backend("namespace").name == "namespace"
-    assert open_backend().name == "namespace"
+    assert open_backend("docker").name == "docker"
     monkeypatch.setenv("GYM_CODE_SANDBOX", "memory")
     assert open_backend("auto").name == "memory"
-    with pytest.raises(SandboxUnavailable, match="docker"):
-        open_backend("docker")
     with pytest.raises(ConfigError, match="namespace"):
         open_backend("nonesuch")
+
+
+@pytest.mark.sandbox
+def test_auto_takes_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded sandbox, else Docker; where neither works both reasons are told."""
+    monkeypatch.delenv("GYM_CODE_SANDBOX", raising=False)
+    backend = open_backend()
+    assert backend.name == "namespace"
+    backend.close()
+    monkeypatch.setattr(bwrap, "find_bwrap", lambda: _raise("no bubblewrap"))
+    monkeypatch.setattr(dockerd, "connect", lambda: _raise("no daemon"))
+    with pytest.raises(SandboxUnavailable, match="no bubblewrap; and no daemon"):
+        open_backend()
+    monkeypatch.setattr(dockerd, "connect", io.BytesIO)  # something to close
+    assert open_backend().name == "docker"
+
+
+def _raise(words: str) -> str:
+    raise SandboxUnavailable(words)
 
 
 def test_the_protocols_are_held() -> None:

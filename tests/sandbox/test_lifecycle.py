@@ -256,3 +256,16 @@ def test_law_3_directories_nested_beyond_all_names_are_the_agents_own_loss(
         assert b"+kept" in box.diff()
         box.restore(box.snapshot())
         assert box.read("kept") == b"kept\n"
+
+
+def test_a_lost_keeper_is_replaced() -> None:
+    with NamespaceBackend(spare=1) as backend:
+        box = backend.open(SPEC)
+        assert backend.capabilities()
+        os.kill(backend._parts().keeper.process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        with pytest.raises(SandboxError):
+            box.snapshot()
+        with backend.open(SPEC) as again:
+            assert again.exec("echo alive").stdout == b"alive\n"
+        with pytest.raises(SandboxClosed):
+            box.exec("true")
