@@ -3,6 +3,7 @@ for."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -109,15 +110,15 @@ class Pool:
                 assert key is not None
                 self._coming[key] = self._coming.get(key, 0) + 1
             blank = None
-            try:
+            # A `take` that finds none launches one by itself and reports the reason of a failure.
+            with contextlib.suppress(SandboxError):
                 blank = self._launch(key)
-            except SandboxError:
-                return  # the next `take` launches by itself and reports the reason
-            finally:
-                with self._changed:
-                    self._coming[key] -= 1
-                    if blank is not None:
-                        self._blanks.setdefault(key, deque()).append(blank)
+            with self._changed:
+                self._coming[key] -= 1
+                if blank is not None:
+                    self._blanks.setdefault(key, deque()).append(blank)
+                elif not self._closed:
+                    self._changed.wait()  # until somebody takes a box: not in a loop against a wall
 
     def _hungry(self) -> Key | None:
         """A key with too few boxes; boxes of keys long unused are ended meanwhile."""
