@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gym_code.errors import SandboxError, SandboxUnavailable
-from gym_code.sandbox import bwrap, seccomp
+from gym_code.sandbox import bwrap, runtime, seccomp
 from gym_code.sandbox.attached import Attached, AttachedKeeper
 from gym_code.sandbox.base import BoxSpec, Capabilities
 from gym_code.sandbox.dockerd import KIND, connect, labels, orphaned, translated
@@ -37,17 +37,6 @@ from gym_code.types import Environment, Limits, StartTree
 if TYPE_CHECKING:
     from docker import APIClient
 
-GUEST = "/gym-code"
-"""Where every box finds the supervisor and its interpreter."""
-INTERPRETER = (
-    f"{GUEST}/lib/ld.so",
-    "--library-path",
-    f"{GUEST}/lib",
-    f"{GUEST}/bin/python3",
-    "-I",
-    "-S",
-    "-B",
-)
 GUEST_VOLUME = "gym-code-guest-"
 """Volumes with a supervisor and its interpreter, one for each version: what follows names the image."""
 LAYERS_VOLUME = "gym-code-layers"
@@ -254,12 +243,12 @@ class DockerParts(Parts):
             log_config={"Type": "none"},
             # Mount points: what is injected over them is the box's own.
             tmpfs=dict.fromkeys((workdir, bwrap.TMP, bwrap.HOME), "size=4k,mode=755,ro"),
-            mounts=[volume(self.guest_volume, GUEST, read_only=True)],
+            mounts=[volume(self.guest_volume, runtime.PLACE, read_only=True)],
         )
         made = client.create_container(
             image,
-            command=[f"{GUEST}/guest.pyc", "0", "1"],
-            entrypoint=list(INTERPRETER),
+            command=["0", "1"],
+            entrypoint=runtime.guest_command(),
             user=f"{bwrap.AGENT_UID}:{bwrap.AGENT_UID}",
             hostname=bwrap.HOSTNAME,
             working_dir="/",
@@ -349,7 +338,7 @@ def volume(name: str, place: str, *, read_only: bool = False, populate: bool = F
 def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
     """The name of the volume with the supervisor, and a keeper that has come up."""
     image = guest_image(client)
-    name = f"{GUEST_VOLUME}{image.removeprefix('sha256:')[:20]}"
+    name = GUEST_VOLUME + image.rpartition(":")[2][:24]
     with translated("start the keeper"):
         host = client.create_host_config(
             auto_remove=True,
@@ -360,12 +349,12 @@ def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
             pid_mode="host",
             userns_mode="host",
             log_config={"Type": "none"},
-            mounts=[volume(name, GUEST, populate=True), volume(LAYERS_VOLUME, "/layers")],
+            mounts=[volume(name, runtime.PLACE, populate=True), volume(LAYERS_VOLUME, "/layers")],
         )
         made = client.create_container(
             image,
             command=["-c", KEEPER, str(bwrap.AGENT_UID)],
-            entrypoint=list(INTERPRETER),
+            entrypoint=runtime.command(runtime.PLACE),
             user="0:0",
             stdin_open=True,
             labels=labels("keeper"),
@@ -388,7 +377,7 @@ def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
 
 
 KEEPER = (
-    f"import sys; sys.path.insert(0, {GUEST + '/lib/gym_code_path'!r}); "
+    f"import sys; sys.path.insert(0, {runtime.PLACE + '/lib'!r}); "
     "from gym_code.sandbox import container_keeper; container_keeper.main()"
 )
 
