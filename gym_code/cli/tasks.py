@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gym_code.cli.terminal import NO, Json, SandboxName, aside, people, print_json
 from gym_code.errors import GymCodeError
+from gym_code.synth.packages import PREFIX, is_real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -148,7 +149,7 @@ def make(
     real: one suite for each package, OUT/NAME (default tasks/real/NAME); status 1 when one gave no task.
     """
     from gym_code.sandbox import open_backend
-    from gym_code.synth.packages import chosen, is_real, real_packages
+    from gym_code.synth.packages import chosen, real_packages
 
     target = out or default_target(source)
     listed = chosen(source, real_packages()) if is_real(source) else ()
@@ -207,9 +208,12 @@ def _short(value: JSON) -> str:
 def default_target(source: str) -> Path:
     """Where the tasks of a source go: `tasks/` and the source's bare name.
 
-    >>> default_target("pypi:toolz==1.0.0")
-    PosixPath('tasks/toolz')
+    >>> default_target("pypi:toolz==1.0.0"), default_target("real:toolz,semver")
+    (PosixPath('tasks/toolz'), PosixPath('tasks/real'))
     """
+    if is_real(source):
+        return Path("tasks") / PREFIX
+    source = source.partition("#sha256=")[0]
     name = source.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("==")[0].removesuffix(".git")
     return Path("tasks") / (name or "made")
 

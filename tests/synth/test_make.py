@@ -1,11 +1,13 @@
 """The whole of `make_suite` over a toy repository of our own, in real boxes under the real grader."""
 
 import dataclasses
+import json
 import os
 
 import pytest
 from synth_toy import TOY, UNITTESTS
 
+from gym_code.cli import main
 from gym_code.errors import ConfigError, InputError, SandboxError, TaskError
 from gym_code.sandbox import open_backend
 from gym_code.suite import DirectorySuite, check_suite
@@ -265,6 +267,26 @@ def test_tests_that_lean_on_each_other_make_sound_tasks(backend):
     assert names(base.covering["pkg/__init__.py::told"]) == ["test_d"]
     told = made["told"].cut
     assert names(told.fail_to_pass) == ["test_d", "test_e"]
+
+
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("index")
+def test_the_command_prints_the_funnel_or_one_line_of_json(repository, tmp_path, capfd):
+    def command(*options):
+        arguments = ["tasks", "make", f"path:{repository}", "--out", str(tmp_path), "--sandbox", "namespace"]
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *options])
+        assert not ended.value.code
+        return capfd.readouterr().out
+
+    told = command("--limit", "1")
+    for words in ("functions", "-2", select.NOT_COVERED, select.TRIVIAL, "-2", make.LIMIT, "1 tasks in"):
+        assert words in " ".join(told.split()), told
+    report = json.loads(command("--json"))
+    assert [stage["count"] for stage in report["funnel"]] == [7, 5, 3, 3, 3, 3]
+    assert report["funnel"][2]["lost"] == {select.TRIVIAL: 2}
+    assert (report["selected_of_nontrivial"], report["accepted_of_tried"]) == (1.0, 1.0)
+    assert (report["resumed"], report["seconds_a_task"], report["workers"]) == (1, None, 2)
 
 
 class Broken:
