@@ -21,9 +21,10 @@ TASK ?=
 AGENT ?= oracle
 SANDBOX ?= auto
 OUT ?= runs/$(AGENT).jsonl
+FORCE ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
-.PHONY: help setup bubblewrap docker-ready test check train tiny-base run eval bench
+.PHONY: help setup bubblewrap docker-ready docker-base test check train tiny-base run eval bench
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -85,6 +86,9 @@ docker-ready:
 	  $(MAKE) --no-print-directory docker-base \
 	    || echo "setup: the image could not be made: the tests of the docker backend are left out" >&2; \
 	fi
+
+docker-base:  ## make the base image from Debian packages, where no registry is reachable: [FORCE=1] (needs root)
+	@FORCE=$(FORCE) containers/debian-base.sh
 
 test: setup docker-ready  ## set up and run all tests
 	$(BIN)/python -m pytest

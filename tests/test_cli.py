@@ -354,10 +354,20 @@ def test_agent_options_are_json_or_text() -> None:
         ("pypi:toolz==1.0.0", "tasks/toolz"),
         ("https://example.org/team/calc.git", "tasks/calc"),
         ("../calc/", "tasks/calc"),
+        ("pypi:toolz==1.0.0#sha256=0a", "tasks/toolz"),
+        ("real", "tasks/real"),
+        ("real:toolz,semver", "tasks/real"),
     ],
 )
 def test_where_made_tasks_go(source: str, target: str) -> None:
     assert default_target(source) == Path(target)
+
+
+def test_a_package_that_is_not_listed_is_one_line_and_status_2(gym_code: Any) -> None:
+    ran = gym_code("tasks", "make", "real:leftpad")
+    assert (ran.status, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert "real:leftpad: not in the list of packages (expected cachetools," in ran.err
 
 
 def test_quantiles() -> None:

@@ -37,6 +37,14 @@ def test_import_takes_less_than_300_ms_and_loads_nothing_heavy() -> None:
     assert [name for name in HEAVY if name in runs[0][1]] == []
 
 
+def test_who_needs_no_daemon_does_not_load_its_client() -> None:
+    code = (
+        "import sys, gym_code.cli, gym_code.env, gym_code.sandbox.namespace\n"
+        "print([name for name in ('docker', 'requests', 'torch') if name in sys.modules])"
+    )
+    assert python(code) == "[]\n"
+
+
 IDS = "print([i in gymnasium.registry for i in ('RepoFix-v0', 'RepoBuild-v0')])"
 
 

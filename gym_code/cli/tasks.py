@@ -14,12 +14,14 @@ from rich.text import Text
 
 from gym_code.cli.terminal import NO, Json, SandboxName, aside, people, print_json
 from gym_code.errors import GymCodeError
+from gym_code.synth.packages import PREFIX, is_real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from gym_code import task
     from gym_code.sandbox.base import Backend
+    from gym_code.synth.make import MakeReport
     from gym_code.types import JSON, Answer, Task
 
 app = typer.Typer(help="Suites of tasks: look at them, check them, make them.", no_args_is_help=True)
@@ -126,46 +128,45 @@ def check(
 
 @app.command()
 def make(
-    source: Annotated[str, typer.Argument(help="pypi:NAME==VERSION, a git repository, a directory.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="pypi:NAME==VERSION[#sha256=HEX], git:URL[@REVISION], path:DIRECTORY; "
+            "real or real:NAME,NAME for the real packages that gym-code lists."
+        ),
+    ],
     out: Annotated[Path | None, typer.Option("--out", help="Suite directory; default tasks/NAME.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Most tasks to accept.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Most tasks to accept (real: from each package).")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Order in which candidates are tried.")] = 0,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Candidates tried side by side.")] = 2,
     sandbox: SandboxName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Make validated tasks from a repository. Status 1 when none was accepted."""
+    """Make validated tasks from a repository. Status 1 when none was accepted.
+
+    real: one suite for each package, OUT/NAME (default tasks/real/NAME); status 1 when one gave no task.
+    """
     from gym_code.sandbox import open_backend
-    from gym_code.synth.make import Progress as Step
-    from gym_code.synth.make import make_suite
+    from gym_code.synth.packages import chosen, real_packages
 
     target = out or default_target(source)
+    listed = chosen(source, real_packages()) if is_real(source) else ()
+    wanted = [(item.source, target / item.name) for item in listed] or [(source, target)]
+    reports = []
     backend = open_backend(sandbox)
     try:
-        with _progress() as progress:
-            bar = progress.add_task(f"making tasks from {source}", total=None)
-
-            def tell(step: Step) -> None:
-                progress.update(bar, completed=step.done, total=step.total)
-                progress.console.print(f"{step.accepted} accepted  {step.last}", markup=False, soft_wrap=True)
-
-            report = make_suite(
-                source, target, backend=backend, workers=jobs, limit=limit, seed=seed, progress=tell
-            )
+        for reference, folder in wanted:
+            reports.append(_make_one(reference, folder, backend, workers=jobs, limit=limit, seed=seed))
+            if not as_json:
+                _show_funnel(reports[-1], folder)
     finally:
         backend.close()
     if as_json:
-        print_json(report.to_json())
-    else:
-        people.print(
-            f"{report.accepted} of {report.selected} tried candidates became tasks in {target} "
-            f"({report.candidates} candidates, {report.seconds} s, {report.disk_bytes} bytes)",
-            markup=False,
-            soft_wrap=True,
-        )
-        for reason, count in report.losses.items():
-            people.print(f"  lost {count:>4}  {reason}", markup=False, soft_wrap=True)
-    if report.accepted == 0:
+        found = [report.to_json() for report in reports]
+        print_json({"packages": found} if listed else found[0])
+    if not all(report.accepted for report in reports):
         raise typer.Exit(NO)
 
 
@@ -207,11 +208,54 @@ def _short(value: JSON) -> str:
 def default_target(source: str) -> Path:
     """Where the tasks of a source go: `tasks/` and the source's bare name.
 
-    >>> default_target("pypi:toolz==1.0.0")
-    PosixPath('tasks/toolz')
+    >>> default_target("pypi:toolz==1.0.0"), default_target("real:toolz,semver")
+    (PosixPath('tasks/toolz'), PosixPath('tasks/real'))
     """
+    if is_real(source):
+        return Path("tasks") / PREFIX
+    source = source.partition("#sha256=")[0]
     name = source.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("==")[0].removesuffix(".git")
     return Path("tasks") / (name or "made")
+
+
+def _make_one(
+    source: str, out: Path, backend: Backend, *, workers: int, limit: int | None, seed: int
+) -> MakeReport:
+    """One suite, with a bar that says how far it is."""
+    from gym_code.synth.make import Progress as Step
+    from gym_code.synth.make import make_suite
+
+    name = source.partition("#")[0]
+    with _progress() as progress:
+        bar = progress.add_task(f"making tasks from {name}", total=None)
+
+        def tell(step: Step) -> None:
+            progress.update(bar, completed=step.done, total=step.total)
+            progress.console.print(f"{step.accepted} accepted  {step.last}", markup=False, soft_wrap=True)
+
+        return make_suite(
+            source, out, backend=backend, workers=workers, limit=limit, seed=seed, progress=tell
+        )
+
+
+def _show_funnel(report: MakeReport, out: Path) -> None:
+    """The funnel as a table: every stage, and below it why functions did not reach it."""
+    stages = report.funnel.stages
+    table = Table("stage", "functions", "", box=None)
+    for stage in stages:
+        for reason, count in sorted(stage.lost.items(), key=lambda item: -item[1]):
+            table.add_row("", Text(f"-{count}", style="dim"), Text(reason, style="dim"))
+        bar = "\u2588" * round(30 * stage.count / stages[0].count) if stages[0].count else ""
+        table.add_row(Text(stage.name), str(stage.count), bar)
+    people.print(Text(report.source, style="bold"))
+    people.print(table)
+    each = f", {report.seconds_a_task} s a task" if report.seconds_a_task is not None else ""
+    people.print(
+        f"{report.accepted} tasks in {out} ({report.seconds} s with {report.workers} workers{each}, "
+        f"{report.disk_bytes} bytes)",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _refuse_broken_files(ref: str, suite: task.Suite, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from gym_code.synth.covered import run_suite
 from gym_code.synth.hidden import TestIndex
 from gym_code.synth.layout import find_layout
 from gym_code.synth.removal import functions
+from gym_code.synth.select import select, stable_tests
 from gym_code.types import Environment, Limits, StartTree, tree_digest
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from gym_code.sandbox.base import Backend
     from gym_code.synth.covered import SuiteRun
+    from gym_code.synth.funnel import Funnel
     from gym_code.synth.layout import Layout
     from gym_code.synth.removal import Function
     from gym_code.synth.sources import Source
@@ -48,9 +50,11 @@ class Baseline:
     stable: frozenset[str]
     """Tests that passed in every run."""
     candidates: tuple[Function, ...]
-    """Functions that stable tests cover, with something in them, that do not run at import; in file order."""
-    skipped: Mapping[str, int]
-    """Functions that are no candidates, by reason."""
+    """The functions selected for an attempt (`gym_code.synth.select`), in file order."""
+    covering: Mapping[str, tuple[str, ...]]
+    """The stable tests that run each candidate, by its key."""
+    funnel: Funnel
+    """As far as the stage `selected`."""
     suite_seconds: float
 
     @property
@@ -70,7 +74,7 @@ def box_spec(files: Mapping[str, File], environment: Environment, limits: Limits
 
 
 def measure(source: Source, backend: Backend) -> Baseline:
-    """Build the environment, run the suite `1 + STABLE_RUNS` times and find the candidates.
+    """Build the environment, run the suite `1 + STABLE_RUNS` times and select the candidates.
 
     Raises `InputError` when the repository gives no tasks: no tests, requirements that cannot be had, no test
     that passes every time, or an environment that holds the package itself.
@@ -88,16 +92,18 @@ def measure(source: Source, backend: Backend) -> Baseline:
     stable = frozenset.intersection(covering.passed, *(run.passed for run in runs))
     if not stable:
         raise InputError(f"no test passes every time: {_reason(covering)}", where=source.origin)
-    candidates, skipped = _candidates(found, covering, stable)
+    index = TestIndex(source.files, layout, covering)
+    candidates, funnel = select(found, source.files, layout, index, covering, stable)
     return Baseline(
         source=source,
         layout=layout,
         environment=environment,
         limits=Limits(exec_seconds=patience(min(run.seconds for run in runs))),
-        index=TestIndex(source.files, layout, covering),
+        index=index,
         stable=stable,
         candidates=candidates,
-        skipped=skipped,
+        covering={f.key: stable_tests(covering, stable, f) for f in candidates},
+        funnel=funnel,
         suite_seconds=sum(run.seconds for run in runs) / len(runs),
     )
 
@@ -164,26 +170,6 @@ def _environment(layout: Layout, packages: tuple[str, ...]) -> Environment:
         packages=packages,
         env={"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
     )
-
-
-def _candidates(
-    found: tuple[Function, ...], run: SuiteRun, stable: frozenset[str]
-) -> tuple[tuple[Function, ...], dict[str, int]]:
-    kept: list[Function] = []
-    skipped: dict[str, int] = {}
-    for function in found:
-        covered = run.covered.get(function.key)
-        if function.trivial:
-            reason = "nothing in it"
-        elif covered is not None and covered.at_import:
-            reason = "runs at import"
-        elif covered is None or not stable.intersection(covered.tests):
-            reason = "not covered by a stable test"
-        else:
-            kept.append(function)
-            continue
-        skipped[reason] = skipped.get(reason, 0) + 1
-    return tuple(kept), skipped
 
 
 def _reason(run: SuiteRun) -> str:

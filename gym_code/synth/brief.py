@@ -2,7 +2,8 @@
 code that stays say of it. Never a line of the removed body, never the name of a hidden test.
 
 Facts that a solver could not know and tests may insist on are told in words: the types of the exceptions it
-raises, whether it is a generator, which attributes of `self` the rest of the class reads and nobody sets.
+raises and of its warnings, whether it is a generator, which attributes of `self` the rest of the class reads
+and nobody sets.
 """
 
 from __future__ import annotations
@@ -190,6 +191,9 @@ def _facts(removed: bytes) -> Iterator[str]:
     raised = sorted({name for node in nodes if node.type == "raise_statement" for name in _raised(node)})
     if raised:
         yield f"It may raise {_listed(raised)}."
+    warned = sorted({name for node in nodes if node.type == "call" for name in _warned(node)})
+    if warned:
+        yield f"It may warn: {_listed(warned)}."
     own = [n for n in nodes if n.type in ("yield", "return_statement", "await") and _depth(n) == 1]
     if any(node.type == "yield" for node in own):
         yield "It is a generator."
@@ -203,6 +207,17 @@ def _raised(node: Node) -> Iterator[str]:
         name = text(target)
         if re.fullmatch(r"[A-Z][\w.]*", name):
             yield name
+
+
+def _warned(node: Node) -> Iterator[str]:
+    """The category of a call of `warn`, where it is named."""
+    arguments = node.child_by_field_name("arguments")
+    if text(node.child_by_field_name("function")).rpartition(".")[2] != "warn" or arguments is None:
+        return
+    for argument in arguments.named_children:
+        value = argument.child_by_field_name("value") if argument.type == "keyword_argument" else argument
+        if re.fullmatch(r"(\w+\.)*\w*Warning", text(value)):
+            yield text(value)
 
 
 def _depth(node: Node) -> int:

@@ -70,9 +70,13 @@ def run_suite(
     *,
     timeout: float,
     files: Sequence[str] | None = None,
+    tests: Sequence[str] | None = None,
     functions: Iterable[Function] | None = None,
 ) -> SuiteRun:
-    """Run the suite (or some of its files) once; with `functions`, under coverage. Raises `SandboxError`."""
+    """Run the suite once; with `functions`, under coverage. Raises `SandboxError`.
+
+    files: only these files of it; tests: only the tests with these ids, which must be written in `files`.
+    """
     spans: dict[str, list[tuple[str, int, int]]] | None = None
     if functions is not None:
         spans = {}
@@ -83,6 +87,7 @@ def run_suite(
     job = {
         "runner": layout.runner,
         "files": list(layout.tests if files is None else files),
+        "tests": None if tests is None else list(tests),
         "arguments": PYTEST_ARGUMENTS,
         "functions": spans,
     }

@@ -60,38 +60,79 @@ class Cut:
 
 
 def cut(base: Baseline, function: Function, box: Sandbox) -> Cut | Lost:
-    """Try one candidate in a fresh box that holds the finished repository. Raises `SandboxError`."""
-    files = base.source.files
-    stubbed = stub(files, [function])
-    put(box, files, stubbed)
-    run = run_suite(box, base.layout, timeout=base.limits.exec_seconds)
+    """Try one candidate in a fresh box that holds the finished repository. Raises `SandboxError`.
+
+    At first only the tests that run the function are looked at; all others must then pass among the visible
+    ones. Where they do not (a shared fixture, a cache, an order), the whole suite says what fails.
+    """
+    stubbed = stub(base.source.files, [function])
+    put(box, base.source.files, stubbed)
+    found = _cut(base, function, stubbed, box, base.covering[function.key])
+    if isinstance(found, Lost) and found.reason == VISIBLE_BROKEN:
+        found = _cut(base, function, stubbed, box, None)
+    return found
+
+
+def _cut(
+    base: Baseline,
+    function: Function,
+    stubbed: Mapping[str, File],
+    box: Sandbox,
+    tests: tuple[str, ...] | None,
+) -> Cut | Lost:
+    """One attempt: with these tests, or with all of them. The box holds `stubbed` before and after it."""
+    files = None if tests is None else sorted({base.index.file_of(name) for name in tests})
+    run = run_suite(box, base.layout, timeout=base.limits.exec_seconds, files=files, tests=tests)
     lost = _broken(function, run)
     if lost:
         return lost
-    failing = tuple(sorted(base.stable - run.passed))
-    passing = tuple(sorted(base.stable & run.passed))
+    failing = (base.stable if tests is None else base.stable.intersection(tests)) - run.passed
+    found = _hide(base, function, stubbed, failing, failing)
+    if isinstance(found, Lost):
+        return found
+    broken = _visible_fails(base, found, box)
+    if broken and tests is None:
+        # A visible test may call a hidden one, or use what went with it: it is hidden too, and still graded.
+        found = _hide(base, function, stubbed, failing, failing | {*broken} & base.stable)
+        broken = () if isinstance(found, Lost) else _visible_fails(base, found, box)
+    return Lost(key=function.key, reason=VISIBLE_BROKEN, detail=broken[0]) if broken else found
+
+
+def _hide(
+    base: Baseline,
+    function: Function,
+    stubbed: Mapping[str, File],
+    failing: frozenset[str],
+    gone: frozenset[str],
+) -> Cut | Lost:
+    """The task in which `failing` must be mended and the functions of `gone` are not to be seen."""
+    files = base.source.files
+    passing = base.stable - failing
     if not failing or not passing:
         return Lost(key=function.key, reason=NO_PASSING_TEST if failing else NO_FAILING_TEST)
-    hidden = hide(files, base.index, failing)
+    hidden = hide(files, base.index, gone)
     if hidden is None:
-        missing = next(name for name in failing if base.index.sites.get(name) is None)
+        missing = min(name for name in gone if base.index.sites.get(name) is None)
         return Lost(key=function.key, reason=NOT_LOCATABLE, detail=missing)
     # An id counts as hidden where its own file changes; one inherited from another file proves nothing there.
-    failing = tuple(name for name in failing if base.index.file_of(name) in hidden.touched)
-    if not failing:
+    proving = tuple(sorted(name for name in failing if base.index.file_of(name) in hidden.touched))
+    if not proving:
         return Lost(key=function.key, reason=INHERITED)
+    visible = tuple(sorted(passing - hidden.ids))
+    if not visible:
+        return Lost(key=function.key, reason=NOTHING_VISIBLE)
     start = stub(hidden.files, [function])
     found = Cut(
         function=function,
         start=start,
         stubbed=stubbed,
-        fail_to_pass=failing,
-        pass_to_pass=passing,
-        visible=tuple(name for name in passing if name not in hidden.ids),
-        statement=brief.statement(function, start=start, full=files, layout=base.layout, hidden=len(failing)),
-        difficulty=difficulty(function, len(failing)),
+        fail_to_pass=proving,
+        pass_to_pass=tuple(sorted(passing)),
+        visible=visible,
+        statement=brief.statement(function, start=start, full=files, layout=base.layout, hidden=len(proving)),
+        difficulty=difficulty(function, len(proving)),
     )
-    return _shown(base, found) or _visible_fails(base, found, box) or found
+    return _shown(base, found) or found
 
 
 def difficulty(function: Function, failing: int) -> float:
@@ -127,15 +168,13 @@ def _shown(base: Baseline, found: Cut) -> Lost | None:
     return Lost(key=function.key, reason=QUOTED, detail=line) if line else None
 
 
-def _visible_fails(base: Baseline, found: Cut, box: Sandbox) -> Lost | None:
-    """Run what the agent will see: every visible test passes in the start tree."""
-    if not found.visible:
-        return Lost(key=found.function.key, reason=NOTHING_VISIBLE)
+def _visible_fails(base: Baseline, found: Cut, box: Sandbox) -> tuple[str, ...]:
+    """What is wrong with what the agent will see: files that do not load, visible tests that do not pass."""
     put(box, found.stubbed, found.start)
     files = [path for path in base.layout.tests if path in found.start]
     run = run_suite(box, base.layout, timeout=base.limits.exec_seconds, files=files)
-    bad = [*run.errors, *(name for name in found.visible if name not in run.passed)]
-    return Lost(key=found.function.key, reason=VISIBLE_BROKEN, detail=bad[0]) if bad else None
+    put(box, found.start, found.stubbed)
+    return (*run.errors, *(name for name in found.visible if name not in run.passed))
 
 
 def put(box: Sandbox, before: Mapping[str, File], after: Mapping[str, File]) -> None:

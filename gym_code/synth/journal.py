@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gym_code.synth.baseline import Baseline
 
-VERSION = 1
+VERSION = 2
 """Raised when making changes so that old results no longer stand."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gym_code.synth.removal import Function, body
@@ -41,11 +42,10 @@ def in_tree(start: Mapping[str, File], full: Mapping[str, File], removed: Iterab
     _, leftovers = scrub(start)
     if leftovers:
         return f"{leftovers[0]} is a leftover of a build or a cache"
-    texts = {path: list(significant(file.content)) for path, file in start.items() if file.content}
     for function in removed:
         lines = list(significant(body(full[function.path].content, function)))
-        for path, text in texts.items():
-            if _leaks(lines, text):
+        for path, file in start.items():
+            if file.content and _leaks(lines, _places(file.content)):
                 return f"{path} shows the body of {function.qualname}"
     return None
 
@@ -71,22 +71,26 @@ def significant(content: bytes) -> Iterator[bytes]:
             yield stripped
 
 
-def _leaks(lines: Sequence[bytes], text: Sequence[bytes]) -> bool:
-    if not lines:
-        return False
-    if len(lines) == 1:
-        return len(lines[0]) >= LONE_LINE and lines[0] in text
+@lru_cache(maxsize=1024)
+def _places(content: bytes) -> Mapping[bytes, Sequence[int]]:
+    """Where each significant line of a file stands, counted in such lines. Kept: most files never change."""
+    places: dict[bytes, list[int]] = {}
+    for position, line in enumerate(significant(content)):
+        places.setdefault(line, []).append(position)
+    return places
+
+
+def _leaks(lines: Sequence[bytes], places: Mapping[bytes, Sequence[int]]) -> bool:
+    if len(lines) < 2:
+        return bool(lines) and len(lines[0]) >= LONE_LINE and lines[0] in places
     needed = max(2, math.ceil(SHARE * len(lines)))
-    return _longest_run(lines, text) >= needed and any(len(line) >= LONE_LINE // 2 for line in lines)
+    return any(len(line) >= LONE_LINE // 2 for line in lines) and _longest_run(lines, places) >= needed
 
 
-def _longest_run(lines: Sequence[bytes], text: Sequence[bytes]) -> int:
+def _longest_run(lines: Sequence[bytes], places: Mapping[bytes, Sequence[int]]) -> int:
     """Length of the longest common contiguous run (dynamic programming over the places of each line)."""
     best = 0
     before: dict[int, int] = {}
-    places: dict[bytes, list[int]] = {}
-    for position, line in enumerate(text):
-        places.setdefault(line, []).append(position)
     for line in lines:
         now = {position: before.get(position - 1, 0) + 1 for position in places.get(line, ())}
         best = max(best, *now.values()) if now else best

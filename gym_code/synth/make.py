@@ -1,17 +1,17 @@
 """`gym-code tasks make`: from a repository to a suite of validated tasks.
 
-fetch -> find layout -> pin and build the environment -> run the suite under coverage -> for each candidate,
-in the order of the seed: remove, run, hide, describe, validate -> write. Every candidate that becomes no
-task is counted under a named reason. The same source, seed and limit give the same tasks, whatever the number
-of workers; a run that was cut off goes on where it stopped.
+fetch -> find layout -> pin and build the environment -> run the suite under coverage -> select -> for each
+candidate, in the order of the seed: remove, run, hide, describe, validate -> write. Every function that
+becomes no task is counted under a named reason. The same source, seed and limit give the same tasks, whatever
+the number of workers; a run that was cut off goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from gym_code.errors import ConfigError, SandboxError
@@ -22,42 +22,59 @@ from gym_code.synth.sources import open_source
 from gym_code.synth.validate import Valid, validate, write, write_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
     from gym_code.sandbox.base import Backend
     from gym_code.synth.baseline import Baseline
+    from gym_code.synth.funnel import Funnel
     from gym_code.synth.removal import Function
     from gym_code.types import JSON
 
 SANDBOX_FAILED = "the sandbox failed twice"
+LIMIT = "the limit was reached before"
 REPEATS = 2
 """How many times gold must score 1 and the no-op 0 while a task is made; `tasks check` repeats it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeReport:
-    """What a run made; `to_json` is the last line that `gym-code tasks make --json` prints.
-
-    `candidates` are the functions that stable tests cover; `selected` of them were tried (all, unless a limit
-    was reached), `accepted` became tasks, and `losses` counts the others by reason, so that
-    selected = accepted + sum of losses.
-    """
+    """What a run made; `to_json` is what `gym-code tasks make --json` prints."""
 
     source: str
-    candidates: int
-    selected: int
-    accepted: int
+    funnel: Funnel
+    """From the functions of the package to tasks, every loss under its reason."""
     seconds: float
+    """Wall time, everything included."""
+    measuring_seconds: float
+    """The part of it before the first candidate: environment, suite runs, selection."""
     workers: int
+    resumed: int
+    """Candidates whose result an earlier run had written down: their time is not in `seconds`."""
+    stable_tests: int
+    suite_seconds: float
     disk_bytes: int
     """Size of all files of the suite."""
-    losses: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> int:
+        """How many tasks there are."""
+        return self.funnel.count("accepted")
+
+    @property
+    def seconds_a_task(self) -> float | None:
+        """Wall time for each accepted task; None without tasks, or where an earlier run did some of them."""
+        return None if self.resumed or not self.accepted else round(self.seconds / self.accepted, 2)
 
     def to_json(self) -> dict[str, JSON]:
         """The report as a JSON object."""
-        return {**asdict(self), "losses": dict(self.losses)}
+        shares = {
+            "selected_of_nontrivial": self.funnel.share("selected", "non-trivial"),
+            "accepted_of_tried": self.funnel.share("accepted", "tried"),
+        }
+        plain = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "funnel"}
+        return {**plain, "seconds_a_task": self.seconds_a_task, "funnel": self.funnel.to_json(), **shares}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +109,18 @@ def make_suite(
         )
     began = time.monotonic()
     base = measure(open_source(source), backend)
+    measured = time.monotonic() - began
     tell = progress or (lambda _: None)
     order = sample(base.candidates, seed)
     tell(Progress(done=0, total=len(order), accepted=0, last=_about(base)))
-    losses: Counter[str] = Counter()
-    accepted = tried = 0
+    losses: list[str] = []
+    accepted = tried = resumed = 0
     write_source(out, base)
     with Journal(out, base) as journal:
         for tried, (function, result) in enumerate(_results(base, order, journal, backend, workers), 1):
+            resumed += journal.known(function.key) is not None
             if isinstance(result, Lost):
-                losses[result.reason] += 1
+                losses.append(result.reason)
                 journal.lost(result)
             else:
                 accepted += 1
@@ -113,14 +132,15 @@ def make_suite(
             if accepted == limit:
                 break
     return MakeReport(
-        source=source,
-        candidates=len(order),
-        selected=tried,
-        accepted=accepted,
+        source=base.source.origin,
+        funnel=base.funnel.then([LIMIT] * (len(order) - tried)).then(losses),
         seconds=round(time.monotonic() - began, 1),
+        measuring_seconds=round(measured, 1),
         workers=workers,
+        resumed=resumed,
+        stable_tests=len(base.stable),
+        suite_seconds=round(base.suite_seconds, 2),
         disk_bytes=sum(path.stat().st_size for path in out.rglob("*") if path.is_file()),
-        losses=dict(sorted(losses.items())),
     )
 
 
@@ -162,8 +182,8 @@ def _results(
 
 
 def _about(base: Baseline) -> str:
-    skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(base.skipped.items()))
+    stages = ", ".join(f"{stage.count} {stage.name}" for stage in base.funnel.stages)
     return (
         f"{base.source.name} {base.source.version}: {len(base.stable)} stable tests in "
-        f"{base.suite_seconds:.1f} s; left out: {skipped or 'nothing'}"
+        f"{base.suite_seconds:.1f} s; functions: {stages}"
     )

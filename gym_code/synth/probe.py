@@ -4,7 +4,7 @@
 Executed as a program by the box's own interpreter (standard library, plus pytest and coverage if asked for);
 never imported by gym-code. Reads one JSON object from standard input:
 
-    {"runner": "pytest" | "unittest", "files": [paths], "arguments": [for pytest],
+    {"runner": "pytest" | "unittest", "files": [paths], "tests": [ids] or null, "arguments": [for pytest],
      "functions": {path: [[key, first_line, last_line], ...]} or null}
 
 and writes JSON lines to the descriptor named by GYM_CODE_CHANNEL:
@@ -95,12 +95,18 @@ def run_pytest(job: dict[str, Any], channel: Channel, cover: Cover | None) -> No
     """Run files under pytest."""
     import pytest
 
+    wanted = None if job["tests"] is None else set(job["tests"])
+
     class Plugin:
         """Reports what pytest says of each test."""
 
         def __init__(self) -> None:
             self.outcome: dict[str, str] = {}
             self.seconds: dict[str, float] = {}
+
+        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+            """Keep the wanted tests."""
+            items[:] = [item for item in items if wanted is None or item.nodeid in wanted]
 
         def pytest_collectreport(self, report: Any) -> None:
             """A file that does not load."""
@@ -195,7 +201,18 @@ def run_unittest(job: dict[str, Any], channel: Channel, cover: Cover | None) -> 
             suite.addTests(loader.loadTestsFromModule(sys.modules[name]))
         except BaseException as error:
             channel.send(error=path, text=f"{type(error).__name__}: {error}"[-2000:])
-    suite.run(Result())
+    wanted = None if job["tests"] is None else set(job["tests"])
+    chosen = suite if wanted is None else unittest.TestSuite(t for t in cases(suite) if t.id() in wanted)
+    chosen.run(Result())
+
+
+def cases(suite: Any) -> Iterator[Any]:
+    """The single tests of a suite of suites."""
+    for part in suite:
+        if hasattr(part, "countTestCases") and hasattr(part, "__iter__"):
+            yield from cases(part)
+        else:
+            yield part
 
 
 def main() -> None:

@@ -24,19 +24,6 @@ if TYPE_CHECKING:
 STUB = b"raise NotImplementedError"
 
 _DEFINITIONS = ("function_definition", "class_definition")
-_LITERALS = frozenset(
-    {
-        "string",
-        "integer",
-        "float",
-        "true",
-        "false",
-        "none",
-        "ellipsis",
-        "concatenated_string",
-        "unary_operator",
-    }
-)
 _BRANCHES = frozenset(
     {"if_statement", "elif_clause", "for_statement", "while_statement", "except_clause", "with_statement"}
     | {"conditional_expression", "boolean_operator", "for_in_clause", "match_statement", "case_clause"}
@@ -66,7 +53,7 @@ class Function:
     statements: int
     branches: int
     trivial: bool
-    """Nothing to write: `pass`, `...`, a raise, or the return of a literal."""
+    """Nothing to think about: one plain statement without branch, loop or comprehension, or an overload."""
 
     @property
     def key(self) -> str:
@@ -86,6 +73,12 @@ def parse(content: bytes) -> Node | None:
     return None if root.has_error else root
 
 
+def count(content: bytes) -> int:
+    """How many functions and methods a file defines, those whose body cannot be cut out included."""
+    root = parse(content)
+    return sum(1 for _ in _definitions(root, ())) if root is not None else 0
+
+
 def functions(path: str, content: bytes) -> tuple[Function, ...]:
     """Every function and method of a file whose body can be cut out, in file order.
 
@@ -100,9 +93,9 @@ def functions(path: str, content: bytes) -> tuple[Function, ...]:
     for node, scope in _definitions(root, ()):
         function = _function(path, content, node, ".".join((*scope, text(node.child_by_field_name("name")))))
         if function is not None:
-            count = seen.get(function.qualname, 0)
-            seen[function.qualname] = count + 1
-            found.append(replace(function, occurrence=count))
+            before = seen.get(function.qualname, 0)
+            seen[function.qualname] = before + 1
+            found.append(replace(function, occurrence=before))
     return tuple(found)
 
 
@@ -177,6 +170,9 @@ def _function(path: str, content: bytes, node: Node, qualname: str) -> Function 
     start = content.index(b"\n", head.end_byte) + 1
     end = _body_end(content, code[-1].end_byte, code[0].start_point.column)
     indent = content[code[0].start_byte - code[0].start_point.column : code[0].start_byte]
+    inside = [n for item in code for n in walk(item)]
+    statements = sum(n.type.endswith("_statement") for n in inside)
+    branches = sum(n.type in _BRANCHES for n in inside)
     return Function(
         path=path,
         qualname=qualname,
@@ -187,9 +183,9 @@ def _function(path: str, content: bytes, node: Node, qualname: str) -> Function 
         start=start,
         end=end,
         indent=indent,
-        statements=sum(1 for item in code for n in walk(item) if n.type.endswith("_statement")),
-        branches=sum(1 for item in code for n in walk(item) if n.type in _BRANCHES),
-        trivial=(len(code) == 1 and _is_trivial(code[0])) or _is_overload(node),
+        statements=statements,
+        branches=branches,
+        trivial=(statements < 2 and not branches) or _is_overload(node),
     )
 
 
@@ -231,17 +227,6 @@ def _docstring(doc: Node | None) -> str:
     lines = "".join(parts).expandtabs().replace("\r\n", "\n").split("\n")
     margin = min((len(s) - len(s.lstrip()) for s in lines[1:] if s.strip()), default=0)
     return "\n".join([lines[0].strip(), *(line[margin:].rstrip() for line in lines[1:])]).strip()
-
-
-def _is_trivial(node: Node) -> bool:
-    if node.type in ("pass_statement", "raise_statement"):
-        return True
-    inner = node.named_children
-    if node.type == "expression_statement":
-        return len(inner) == 1 and inner[0].type in _LITERALS
-    if node.type == "return_statement":
-        return not inner or inner[0].type in _LITERALS or text(inner[0]) == "NotImplemented"
-    return False
 
 
 def _is_overload(node: Node) -> bool:

@@ -1,5 +1,7 @@
 """Where a repository comes from: `pypi:NAME==VERSION`, `path:DIRECTORY` or `git:URL-or-path[@REVISION]`.
 
+`pypi:NAME==VERSION#sha256=HEX` also says which archive it must be.
+
 Nothing of the source is executed on the host: archives are read member by member into memory, git trees blob
 by blob without a checkout (no hook, filter or attribute can act). Leftovers from which an agent could read a
 removed body back (caches, builds, installed metadata, history) are scrubbed here, once.
@@ -7,6 +9,7 @@ removed body back (caches, builds, installed metadata, history) are scrubbed her
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import subprocess
@@ -74,7 +77,7 @@ def open_source(reference: str) -> Source:
             expected="pypi:NAME==VERSION, path:DIRECTORY or git:URL-or-path[@REVISION]",
             found=reference,
         )
-    return _source(reference, readers[scheme](rest))
+    return _source(reference.partition("#sha256=")[0], readers[scheme](rest))
 
 
 def scrub(files: Mapping[str, File]) -> tuple[dict[str, File], tuple[str, ...]]:
@@ -101,7 +104,8 @@ def _is_leftover(path: str, packages: set[str]) -> bool:
     return bool(_LEFTOVER.search(parts[-1]))
 
 
-def _from_pypi(requirement: str) -> dict[str, File]:
+def _from_pypi(pinned: str) -> dict[str, File]:
+    requirement, hashed, digest = pinned.partition("#sha256=")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*", requirement):
         raise InputError(
             "malformed reference", where=f"pypi:{requirement}", expected="NAME==VERSION", found=requirement
@@ -119,7 +123,16 @@ def _from_pypi(requirement: str) -> dict[str, File]:
             reason = (done.stderr.strip().splitlines() or ["pip found nothing"])[-1]
             raise InputError(f"cannot fetch the sdist: {reason}", where=f"pypi:{requirement}")
         archive = Path(done.stdout.strip().splitlines()[-1])
-        return read_archive(archive.name, archive.read_bytes())
+        content = archive.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if hashed and found != digest:
+        raise InputError(
+            "the sdist is not the one that is pinned",
+            where=f"pypi:{requirement}",
+            expected=f"sha256 {digest}",
+            found=f"sha256 {found}",
+        )
+    return read_archive(archive.name, content)
 
 
 def read_archive(name: str, content: bytes) -> dict[str, File]:

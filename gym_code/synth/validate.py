@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gym_code.errors import SandboxError, TaskError
 from gym_code.gitrepo import base_commit
-from gym_code.grading import check_task
+from gym_code.grading import check_task, grade
 from gym_code.suite import TaskDraft, create_suite, read_tree, write_task, write_tree
 from gym_code.synth.baseline import STABLE_RUNS, WORKDIR
 from gym_code.synth.cut import Lost
 from gym_code.synth.patches import git_patch
-from gym_code.types import Answer, StartTree, Task, tree_digest
+from gym_code.types import Answer, Outcome, StartTree, Task, tree_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gym_code.grading.check import TaskCheck
     from gym_code.sandbox.base import Backend
     from gym_code.synth.baseline import Baseline
     from gym_code.synth.cut import Cut
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 GOLD_FAILS = "the gold patch does not score 1 every time"
 NOOP_PASSES = "the empty patch does not score 0 every time"
+DISTURBED = "the tests do not fail and pass in the grader's order as they did in the suite's"
+KEPT_SHARE = 0.5
+"""A task must keep at least this share of the tests that passed without the body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +75,42 @@ class OneTask:
 
 
 def validate(base: Baseline, found: Cut, backend: Backend, *, repeats: int) -> Valid | Lost:
-    """Grade gold and no-op `repeats` times each. Raises `SandboxError` where a box fails."""
+    """Grade gold and no-op `repeats` times each. Raises `SandboxError` where a box fails.
+
+    Where a test that must keep passing fails beside the failing ones and only there (they leave a changed
+    global behind when they end early), it is taken from PASS_TO_PASS and the rest is graded again.
+    """
+    valid, check = _checked(base, found, backend, repeats)
+    if not check.ok:
+        kept = _undisturbed(valid, found, backend)
+        if KEPT_SHARE * len(found.pass_to_pass) <= len(kept) < len(found.pass_to_pass):
+            valid, check = _checked(base, replace(found, pass_to_pass=kept), backend, repeats)
+    if check.ok:
+        return valid
+    gold = all(value == 1.0 for value in check.oracle)
+    noop = all(value == 0.0 for value in check.noop)
+    reason = GOLD_FAILS if not gold else DISTURBED if noop else NOOP_PASSES
+    return Lost(key=found.function.key, reason=reason, detail=check.reasons[0][:300])
+
+
+def _checked(base: Baseline, found: Cut, backend: Backend, repeats: int) -> tuple[Valid, TaskCheck]:
     task, answer = records(base, found)
-    start = StartTree(digest=tree_digest(found.start), files=lambda: found.start)
-    check = check_task(OneTask(task, answer, start), task.id, backend, runs=repeats)
+    valid = Valid(cut=found, task=task, answer=answer, repeats=repeats)
+    check = check_task(OneTask(task, answer, _start(found)), task.id, backend, runs=repeats)
     if None in (*check.oracle, *check.noop):
         raise SandboxError(check.reasons[0])
-    if not check.ok:
-        gold = all(value == 1.0 for value in check.oracle)
-        reason = NOOP_PASSES if gold and any(value != 0.0 for value in check.noop) else GOLD_FAILS
-        return Lost(key=found.function.key, reason=reason, detail=check.reasons[0][:300])
-    return Valid(cut=found, task=task, answer=answer, repeats=repeats)
+    return valid, check
+
+
+def _undisturbed(valid: Valid, found: Cut, backend: Backend) -> tuple[str, ...]:
+    """The PASS_TO_PASS tests that pass without the body, in the grader's order, beside all that fail."""
+    verdict = grade(valid.task, valid.answer, b"", backend, _start(found)).verdict
+    outcomes = verdict.report.outcomes if verdict is not None else {}
+    return tuple(name for name in found.pass_to_pass if outcomes.get(name) is Outcome.PASSED)
+
+
+def _start(found: Cut) -> StartTree:
+    return StartTree(digest=tree_digest(found.start), files=lambda: found.start)
 
 
 def write(out: Path, base: Baseline, made: Valid) -> Path:
@@ -107,7 +136,12 @@ def write(out: Path, base: Baseline, made: Valid) -> Path:
         level="function",
         difficulty=found.difficulty,
         licence=base.source.licence,
-        evidence={"gold_runs": made.repeats, "noop_runs": made.repeats, "suite_runs": 1 + STABLE_RUNS},
+        evidence={
+            "gold_runs": made.repeats,
+            "noop_runs": made.repeats,
+            "suite_runs": 1 + STABLE_RUNS,
+            "stable_tests_left_out": len(base.stable - {*found.fail_to_pass, *found.pass_to_pass}),
+        },
     )
     return write_task(out, draft)
 

@@ -53,6 +53,21 @@ def test_kinds_of_function_are_told_in_words():
     )
 
 
+@pytest.mark.parametrize(
+    "call",
+    ["warnings.warn('old', DeprecationWarning)", "warn('old', stacklevel=2, category=DeprecationWarning)"],
+)
+def test_the_kind_of_a_warning_is_told_and_not_its_words(call):
+    content = f"def f(x):\n    {call}\n    return x\n".encode()
+    (function,) = functions(PATH, content)
+    files = {**TOY, PATH: File(content=content)}
+    text = brief.statement(
+        function, start=stub(files, [function]), full=files, layout=find_layout(files), hidden=1
+    )
+    assert "- It may warn: `DeprecationWarning`." in text
+    assert "old" not in text
+
+
 def test_a_quoted_line_is_found():
     assert brief.quotes("before\n> return w * h\nafter", FOUND["area"], b"    return w * h") == "return w * h"
 

@@ -1,15 +1,18 @@
 """The whole of `make_suite` over a toy repository of our own, in real boxes under the real grader."""
 
 import dataclasses
+import json
 import os
 
 import pytest
 from synth_toy import TOY, UNITTESTS
 
+from gym_code.cli import main
 from gym_code.errors import ConfigError, InputError, SandboxError, TaskError
 from gym_code.sandbox import open_backend
 from gym_code.suite import DirectorySuite, check_suite
-from gym_code.synth import baseline, cut, make, pins, validate
+from gym_code.synth import baseline, cut, make, pins, select, validate
+from gym_code.synth.funnel import Funnel
 from gym_code.synth.journal import Journal
 from gym_code.synth.removal import functions
 from gym_code.synth.sources import Source
@@ -98,10 +101,18 @@ def test_law_4_every_task_made_is_sound_and_workers_change_nothing(
     repository, base, backend, tmp_path, monkeypatch
 ):
     report, said = run(repository, tmp_path / "two/toy", backend, workers=2)
-    assert (report.candidates, report.selected, report.accepted) == (4, 4, 4)
-    assert report.losses == {}
-    assert [note.done for note in said] == [0, 1, 2, 3, 4]
-    assert said[0].last.endswith("left out: 2 nothing in it, 1 runs at import")
+    assert [(stage.name, stage.count, dict(stage.lost)) for stage in report.funnel.stages] == [
+        ("functions", 7, {}),
+        ("covered", 5, {select.NOT_COVERED: 2}),
+        ("non-trivial", 3, {select.TRIVIAL: 2}),
+        ("selected", 3, {}),
+        ("tried", 3, {}),
+        ("accepted", 3, {}),
+    ]
+    assert (report.accepted, report.resumed, report.stable_tests) == (3, 0, 5)
+    assert report.seconds_a_task == round(report.seconds / 3, 2)
+    assert [note.done for note in said] == [0, 1, 2, 3]
+    assert said[0].last.endswith("functions: 7 functions, 5 covered, 3 non-trivial, 3 selected")
     assert report.disk_bytes == sum(len(content) for content in contents(tmp_path / "two/toy").values())
     assert check_suite(tmp_path / "two/toy") == []
 
@@ -133,13 +144,15 @@ def test_a_run_that_was_cut_off_goes_on_and_a_limit_stops_it(
     real = make.attempt
     monkeypatch.setattr(make, "attempt", lambda *given: tried.append(given[1].key) or real(*given))
     first, _ = run(repository, tmp_path, backend, workers=1, limit=1)
-    assert (first.candidates, first.selected, first.accepted) == (4, 1, 1)
+    assert (first.funnel.count("selected"), first.funnel.count("tried"), first.accepted) == (3, 1, 1)
+    assert first.funnel.lost("tried") == {make.LIMIT: 2}
     assert len(list((tmp_path / "tasks").iterdir())) == 1
     done, tried[:] = tried[0], []
     second, _ = run(repository, tmp_path, backend, workers=1)
-    assert (second.selected, second.accepted) == (4, 4)
+    assert (second.funnel.count("tried"), second.accepted, second.resumed) == (3, 3, 1)
+    assert second.seconds_a_task is None
     assert done not in tried
-    assert len(tried) == 3
+    assert len(tried) == 2
     changed = {**base.source.files, "shapes/more.py": File(content=b"x = 1\n")}
     other = dataclasses.replace(base, source=dataclasses.replace(base.source, files=changed))
     with pytest.raises(TaskError, match="another source tree is there"):
@@ -170,6 +183,110 @@ def test_every_loss_has_its_reason(base, backend):
     assert validate.validate(base, skipped, backend, repeats=1).reason == validate.GOLD_FAILS
     finished = dataclasses.replace(found, start=base.source.files)
     assert validate.validate(base, finished, backend, repeats=1).reason == validate.NOOP_PASSES
+
+
+ENTANGLED = {
+    "pkg/__init__.py": File(
+        content=b"""
+def area(w, h):
+    w = abs(w)
+    return w * h
+
+def told(x):
+    x = [x]
+    return x[0]
+
+def half(x):
+    x = x / 2
+    return x
+"""
+    ),
+    "tests/__init__.py": File(),
+    "tests/test_a.py": File(
+        content=b"""
+import functools
+import unittest
+
+from pkg import area, half, told
+
+LEFT = []
+
+@functools.cache
+def shared():
+    return told(5)
+
+class AreaTest(unittest.TestCase):
+    def test_area(self):
+        LEFT.append(1)
+        self.assertEqual(area(2, 3), 6)
+        LEFT.pop()
+
+    def test_b_nothing_is_left(self):
+        self.assertEqual(LEFT, [])
+
+    def test_c(self):
+        self.assertEqual(half(4), 2)
+
+    def test_c_is_there(self):
+        self.assertTrue(AreaTest.test_c)
+
+    def test_d(self):
+        self.assertEqual(shared(), 5)
+
+    def test_e(self):
+        self.assertEqual(shared(), 5)
+
+    def test_f(self):
+        self.assertTrue(True)
+"""
+    ),
+}
+
+
+@pytest.mark.sandbox
+def test_tests_that_lean_on_each_other_make_sound_tasks(backend):
+    source = Source(origin="path:x", name="entangled", version="1", files=ENTANGLED)
+    base = baseline.measure(source, backend)
+    made = {function.qualname: make.attempt(base, function, backend) for function in base.candidates}
+
+    def names(ids):
+        return [test_id.rpartition(".")[2] for test_id in ids]
+
+    # Once it fails, test_area leaves something behind; test_b is hurt by that alone, and judges nobody.
+    area = made["area"].cut
+    assert names(area.fail_to_pass) == ["test_area"]
+    assert names(area.pass_to_pass) == ["test_c", "test_c_is_there", "test_d", "test_e", "test_f"]
+    assert names(area.visible) == ["test_b_nothing_is_left", *names(area.pass_to_pass)]
+    # The other test needs test_c: it hides with it, and still counts.
+    half = made["half"].cut
+    assert names(half.fail_to_pass) == ["test_c"]
+    assert names(half.visible) == ["test_area", "test_b_nothing_is_left", "test_d", "test_e", "test_f"]
+    assert names(half.pass_to_pass) == sorted([*names(half.visible), "test_c_is_there"])
+    assert b"test_c" not in half.start["tests/test_a.py"].content
+    # The coverage run saw told in test_d alone, which filled the cache for test_e.
+    assert names(base.covering["pkg/__init__.py::told"]) == ["test_d"]
+    told = made["told"].cut
+    assert names(told.fail_to_pass) == ["test_d", "test_e"]
+
+
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("index")
+def test_the_command_prints_the_funnel_or_one_line_of_json(repository, tmp_path, capfd):
+    def command(*options):
+        arguments = ["tasks", "make", f"path:{repository}", "--out", str(tmp_path), "--sandbox", "namespace"]
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *options])
+        assert not ended.value.code
+        return capfd.readouterr().out
+
+    told = command("--limit", "1")
+    for words in ("functions", "-2", select.NOT_COVERED, select.TRIVIAL, "-2", make.LIMIT, "1 tasks in"):
+        assert words in " ".join(told.split()), told
+    report = json.loads(command("--json"))
+    assert [stage["count"] for stage in report["funnel"]] == [7, 5, 3, 3, 3, 3]
+    assert report["funnel"][2]["lost"] == {select.TRIVIAL: 2}
+    assert (report["selected_of_nontrivial"], report["accepted_of_tried"]) == (1.0, 1.0)
+    assert (report["resumed"], report["seconds_a_task"], report["workers"]) == (1, None, 2)
 
 
 class Broken:
@@ -212,7 +329,8 @@ def journal(tmp_path, stable=("a",)):
             index=None,
             stable=frozenset(stable),
             candidates=(),
-            skipped={},
+            covering={},
+            funnel=Funnel.begin(0),
             suite_seconds=1.0,
         ),
     )
@@ -281,8 +399,8 @@ def test_a_real_package_gives_tasks(backend, tmp_path):
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no package index answers: {error}")
-    assert (report.candidates, report.accepted) == (96, 2)
-    assert report.selected == report.accepted + sum(report.losses.values())
+    assert [report.funnel.count(name) for name in ("functions", "covered")] == [102, 102]
+    assert report.accepted == 2
     assert check_suite(tmp_path) == []
     suite = DirectorySuite(tmp_path)
     assert {suite.task(name).provenance["licence"] for name in suite.ids()} == {"MIT"}

@@ -3,7 +3,7 @@ import ast
 import pytest
 from synth_toy import SHAPES, TOY
 
-from gym_code.synth.removal import body, functions, stub
+from gym_code.synth.removal import body, count, functions, stub
 from gym_code.types import File
 
 PATH = "shapes/__init__.py"
@@ -18,7 +18,33 @@ def test_finds_every_body_and_knows_the_trivial_ones():
     assert list(found) == [
         *("double", "area", "Square.__init__", "Square.grow", "Square.name", "Square.halves", "nothing"),
     ]
-    assert [name for name, function in found.items() if function.trivial] == ["Square.name", "nothing"]
+    trivial = [name for name, function in found.items() if function.trivial]
+    assert trivial == ["double", "Square.__init__", "Square.name", "nothing"]
+
+
+@pytest.mark.parametrize(
+    ("body", "trivial"),
+    [
+        ("return g(h(x), 1)", True),
+        ("self.x = x", True),
+        ("raise ValueError(x)", True),
+        ("yield from x", True),
+        ("return [y for y in x]", False),
+        ("return x or 1", False),
+        ("return 1 if x else 2", False),
+        ("for y in x: yield y", False),
+        ("y = x\n    return y", False),
+        ("def g():\n        return x\n    return g", False),
+    ],
+)
+def test_a_body_is_trivial_when_it_is_one_plain_statement(body, trivial):
+    (function,) = functions("m.py", f"def f(x):\n    {body}\n".encode())
+    assert function.trivial is trivial
+
+
+def test_an_overload_is_trivial():
+    (function,) = functions("m.py", b"@typing.overload\ndef f(x):\n    if x:\n        pass\n")
+    assert function.trivial
 
 
 def test_a_body_goes_with_its_comments_and_nothing_else_changes():
@@ -81,3 +107,8 @@ def test_a_property_and_its_setter_are_told_apart():
 )
 def test_what_cannot_be_cut_is_left_out(source):
     assert functions("m.py", source) == ()
+
+
+def test_all_definitions_are_counted_the_inner_ones_with_the_outer():
+    source = b"def f(): return 1\nclass A:\n    def g(self):\n        def h(): pass\n        return h\n"
+    assert (count(source), [f.qualname for f in functions("m.py", source)]) == (2, ["A.g"])
