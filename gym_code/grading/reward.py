@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gym_code.errors import SandboxError, SandboxUnavailable
+from gym_code.errors import EnvironmentBuildError, SandboxError, SandboxUnavailable
 from gym_code.grading import verdict as verdicts
 from gym_code.grading.confirm import confirmed
 from gym_code.grading.plan import Refused, make_plan
@@ -41,7 +41,8 @@ def grade(
     `fail_to_pass` and `pass_to_pass`, the fractions that passed, and `shaped`, the first where the second
     is 1 and 0 elsewhere.
 
-    Raises `SandboxUnavailable` where the backend cannot run here at all, `TaskError` or `PatchError` for
+    Raises `SandboxUnavailable` where the backend cannot run here at all, `EnvironmentBuildError` where it
+    cannot make what the task runs in, `TaskError` or `PatchError` for
     a task that cannot be graded (unknown runner, hidden tests that do not fit its start tree).
     """
     seconds = default_timeout(task) if timeout is None else timeout
@@ -54,7 +55,7 @@ def grade(
         gold = None
         if run.abnormal:
             gold = _run(task, _gold_plan(task, answer, base), backend, start, seconds)
-    except SandboxUnavailable:
+    except (SandboxUnavailable, EnvironmentBuildError):
         raise
     except SandboxError as error:
         return reward_for(answer, verdicts.sandbox_fault(answer, error))
@@ -94,7 +95,7 @@ def _in_new_box(task: Task, plan: Plan, backend: Backend, start: StartTree, seco
     """Carry out a plan; once more, in another box, where the first failed."""
     try:
         return run_in_new_box(task, plan, backend, start, timeout=seconds)
-    except SandboxUnavailable:
+    except (SandboxUnavailable, EnvironmentBuildError):
         raise
     except SandboxError:
         return run_in_new_box(task, plan, backend, start, timeout=seconds)

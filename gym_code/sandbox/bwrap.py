@@ -17,6 +17,10 @@ HOME, TMP = "/home/agent", "/tmp"
 HOSTNAME = "gym"
 AGENT_UID = 1000
 PATH = "/opt/env/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+GIT_CONFIG = (
+    "[user]\n\tname = agent\n\temail = agent@localhost\n[init]\n\tdefaultBranch = main\n"
+    "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
+)
 _ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -25,8 +29,7 @@ _ETC = {
     "hosts": f"127.0.0.1 localhost {HOSTNAME}\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
     "resolv.conf": "",
-    "gitconfig": "[user]\n\tname = agent\n\temail = agent@localhost\n[init]\n\tdefaultBranch = main\n"
-    "[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n",
+    "gitconfig": GIT_CONFIG,
 }
 _RESERVED = (
     "/usr",

@@ -26,7 +26,7 @@ from pathlib import Path
 
 PLACE = "/gym-code"
 """Where a box sees the runtime."""
-ROOTS = ("gym_code.sandbox.guest", "gym_code.sandbox.keeper")
+ROOTS = ("gym_code.sandbox.guest", "gym_code.sandbox.container_keeper")
 """What is run from it; what these import (of gym_code: all of it that imports only the standard library) comes along."""
 EXTRAS = (
     "_posixsubprocess", "_signal", "array", "base64", "codecs", "ctypes", "encodings.ascii", "encodings.idna",
