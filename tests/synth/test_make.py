@@ -14,6 +14,7 @@ from gym_code.suite import DirectorySuite, check_suite
 from gym_code.synth import baseline, cut, make, pins, select, validate
 from gym_code.synth.funnel import Funnel
 from gym_code.synth.journal import Journal
+from gym_code.synth.packages import real_packages
 from gym_code.synth.removal import functions
 from gym_code.synth.sources import Source
 from gym_code.types import File
@@ -390,17 +391,40 @@ def test_difficulty_by_hand():
     assert cut.difficulty(function, failing=2) == 0.155
 
 
+REAL = {package.name: package for package in real_packages()}
+
+
 @pytest.mark.slow
 @pytest.mark.sandbox
-def test_a_real_package_gives_tasks(backend, tmp_path):
-    try:
-        report = make.make_suite("pypi:cachetools==5.5.0", tmp_path, backend=backend, workers=2, limit=2)
-    except InputError as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(f"no package index answers: {error}")
-    assert [report.funnel.count(name) for name in ("functions", "covered")] == [102, 102]
-    assert report.accepted == 2
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize(
+    ("name", "defined", "covered"),
+    [("cachetools", 102, 102), ("xmltodict", 15, 14), ("voluptuous", 158, 115)],
+)
+def test_a_real_package_gives_tasks_whatever_its_layout(name, defined, covered, backend, tmp_path):
+    """cachetools has src/, xmltodict is one module tested by unittest, voluptuous has its tests inside."""
+    report = make.make_suite(REAL[name].source, tmp_path, backend=backend, workers=2, limit=1)
+    assert [report.funnel.count(stage) for stage in ("functions", "covered")] == [defined, covered]
+    assert report.funnel.share("selected", "non-trivial") >= 0.6
+    assert report.accepted == 1
     assert check_suite(tmp_path) == []
     suite = DirectorySuite(tmp_path)
-    assert {suite.task(name).provenance["licence"] for name in suite.ids()} == {"MIT"}
+    (task_id,) = suite.ids()
+    start, answer = suite.start(task_id).files(), suite.answer(task_id)
+    assert suite.task(task_id).runner == REAL[name].runner
+    assert suite.task(task_id).provenance["licence"] == {"voluptuous": "BSD-3-Clause"}.get(name, "MIT")
+    left = {
+        (p, f.qualname) for p, file in start.items() if p.endswith(".py") for f in functions(p, file.content)
+    }
+    for test_id in answer.fail_to_pass:
+        path, qualname = where_written(test_id, suite.task(task_id).runner)
+        assert (path, qualname) not in left
+
+
+def where_written(test_id, runner):
+    """The file and the qualified name of a test function."""
+    if runner == "pytest":
+        path, *names = test_id.partition("[")[0].split("::")
+        return path, ".".join(names)
+    module, *names = test_id.rsplit(".", 2)
+    return module.replace(".", "/") + ".py", ".".join(names)
