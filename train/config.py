@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,29 @@ from typing import Any, get_type_hints
 from gym_code.errors import ConfigError
 from gym_code.synth.families import BY_NAME
 from gym_code.types import canonical_digest
+from train.loss import OBJECTIVES
 
 CONFIGS = Path(__file__).parent / "configs"
+
+CHOICES = {
+    "control": ("none", "shuffled"),
+    "objective": tuple(OBJECTIVES),
+    "old_policy": ("recomputed", "served"),
+    "dtype": ("float32", "bfloat16"),
+}
+LEAST = {
+    "group_size": 2,
+    "groups": 1,
+    "steps": 0,
+    "turns": 1,
+    "minibatches": 1,
+    "clip_low": 0.0,
+    "clip_high": 0.0,
+    "kl_coef": 0.0,
+    "tis_cap": 0.0,
+    "pack_length": 0,
+    "forward_tokens": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +69,39 @@ class Config:
     learning_rate: float = 1e-3
     warmup_steps: int = 2
     minibatches: int = 2
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    length_norm: float = 30.0
-    """The constant number of action tokens an episode's loss is divided by."""
+    """Optimizer steps a batch of rollouts."""
     max_grad_norm: float = 1.0
+
+    objective: str = "dr_grpo"
+    """One of `train/loss.py`."""
+    clip_low: float = OBJECTIVES["dr_grpo"].clip_low
+    """The ratio is clipped at 1 - clip_low and 1 + clip_high; without a value the objective's own."""
+    clip_high: float = OBJECTIVES["dr_grpo"].clip_high
+    length_norm: float = 30.0
+    """dr_grpo: the constant number of action tokens an episode's loss is divided by."""
+    kl_coef: float = 0.0
+    """Weight of the KL divergence to the base; 0 saves its forward."""
+    reward_weights: tuple[tuple[str, float], ...] = ()
+    """A table of weights of the reward's named parts; without one the reward is 1 where solved."""
+    old_policy: str = "recomputed"
+    """What the ratio divides by. `recomputed`: the trainer's logprobs as the step begins; what the engine
+    computes otherwise is corrected by truncated weights. `served`: the engine's, if it computes the same."""
+    tis_cap: float = 2.0
+    """Largest weight of a token's recomputed / served probability."""
+    geo_mask_low: float = 0.0
+    geo_mask_high: float = math.inf
+    """Sequences whose geometric mean of recomputed / served lies outside are left out; 0 and inf: none."""
+
+    dtype: str = "float32"
+    """Of base and forward, `float32` or `bfloat16`; adapter, optimizer and softmax stay in fp32."""
+    pack_length: int = 0
+    """Tokens a row: segments are packed into rows of that length; 0: a row each."""
+    shared_prefix: bool = False
+    """Compute once what packed segments of one group have in common."""
+    forward_tokens: int = 0
+    """Most tokens of one forward and backward, gradients accumulated; 0: an optimizer step in one."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward: less memory, a third more work."""
 
     eval_tasks: int = 240
     eval_held_out_tasks: int = 48
@@ -79,7 +129,15 @@ def load_config(name_or_path: str, overrides: dict[str, Any]) -> Config:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
-    return _checked(values | overrides, str(path))
+    return _checked(_with_clips(values | overrides), str(path))
+
+
+def _with_clips(values: dict[str, Any]) -> dict[str, Any]:
+    """The clips of the objective that is named, where the values name none."""
+    objective = OBJECTIVES.get(values.get("objective", "dr_grpo"))
+    if objective is None:
+        return values
+    return {"clip_low": objective.clip_low, "clip_high": objective.clip_high} | values
 
 
 def _checked(values: dict[str, Any], where: str) -> Config:
@@ -91,7 +149,9 @@ def _checked(values: dict[str, Any], where: str) -> Config:
         wanted = hints[key]
         if wanted is float and type(value) is int:
             value = float(value)
-        if wanted not in (int, float, str):
+        if key == "reward_weights":
+            value = _weights(value, where)
+        elif wanted not in (int, float, str, bool):
             kind = int if key == "levels" else str
             if not isinstance(value, (list, tuple)) or any(type(item) is not kind for item in value):
                 raise ConfigError(
@@ -108,19 +168,35 @@ def _checked(values: dict[str, Any], where: str) -> Config:
         checked[key] = value
     if "model" not in checked:
         raise ConfigError("missing field", where=f"{where}: model", expected="a model", found="nothing")
-    if checked.get("control", "none") not in ("none", "shuffled"):
-        raise ConfigError(
-            "unknown control",
-            where=f"{where}: control",
-            expected="none or shuffled",
-            found=checked["control"],
-        )
-    for key, least in (("group_size", 2), ("groups", 1), ("steps", 0), ("turns", 1), ("minibatches", 1)):
+    for key, known in CHOICES.items():
+        if key in checked and checked[key] not in known:
+            raise ConfigError(
+                f"unknown {key}", where=f"{where}: {key}", expected=" or ".join(known), found=checked[key]
+            )
+    for key, least in LEAST.items():
         if key in checked and checked[key] < least:
             raise ConfigError(
                 "too small", where=f"{where}: {key}", expected=f">= {least}", found=checked[key]
             )
+    if checked.get("shared_prefix") and not checked.get("pack_length"):
+        raise ConfigError(
+            "rows can share a prefix only where they are packed",
+            where=f"{where}: shared_prefix",
+            expected="pack_length > 0",
+            found="pack_length = 0",
+        )
     return Config(**checked)
+
+
+def _weights(value: Any, where: str) -> tuple[tuple[str, float], ...]:
+    if not isinstance(value, dict) or any(type(weight) not in (int, float) for weight in value.values()):
+        raise ConfigError(
+            "wrong type",
+            where=f"{where}: reward_weights",
+            expected="a table such as { resolved = 1.0, shaped = 0.2 }",
+            found=repr(value),
+        )
+    return tuple((name, float(weight)) for name, weight in sorted(value.items()))
 
 
 def to_toml(config: Config) -> str:
@@ -129,6 +205,10 @@ def to_toml(config: Config) -> str:
     for key, value in dataclasses.asdict(config).items():
         if isinstance(value, str):
             text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        elif key == "reward_weights":
+            text = "{ " + ", ".join(f'"{name}" = {weight!r}' for name, weight in value) + " }"
+        elif isinstance(value, bool):
+            text = str(value).lower()
         elif isinstance(value, tuple):
             text = "[" + ", ".join(f'"{v}"' if isinstance(v, str) else str(v) for v in value) + "]"
         else:

@@ -5,8 +5,8 @@ sample with the others of its group, and take a clipped policy-gradient step on 
 
     python -m train.grpo --model tiny [--control shuffled] [--seed 0] [--name NAME] [--resume]
 
-Left out on purpose, for now: other objectives, other engines, a KL term (the reference run needs none) and
-overlap of rollout with learning (sampling and grading share the same few cores here).
+Left out on purpose, for now: other engines, and overlap of rollout with learning (sampling and grading share
+the same few cores here).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from gym_code.sandbox import open_backend
 from gym_code.synth.procedural import ProceduralSuite
 from gym_code.types import Segment, Trajectory, canonical_digest
 from train import evaluate
-from train.advantages import leave_one_out, shuffled
+from train.advantages import shuffled, weighted_reward
 from train.checkpoint import load_checkpoint, save_checkpoint, write_whole
 from train.config import Config, load_config, to_toml
 from train.engine.base import Sampling
 from train.engine.torch import TorchEngine
-from train.logprob import pad, token_logprobs
-from train.loss import policy_loss
+from train.loss import OBJECTIVES
 from train.metrics import MetricsLog, step_metrics, write_report
-from train.model import load_adapter, load_base, with_adapter
+from train.model import checkpoint_activations, load_adapter, load_base, with_adapter
 from train.rollout import Order, Roller
 from train.segments import segments_of
+from train.update import update
 
 
 class Learner:
@@ -51,8 +51,10 @@ class Learner:
         if threads:
             torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
-        base, path = load_base(config.model, torch.float32)
+        base, path = load_base(config.model, getattr(torch, config.dtype))
         self.model = with_adapter(base, config.lora_rank, config.lora_alpha)
+        if config.gradient_checkpointing:
+            checkpoint_activations(self.model)
         self.chat = ChatFormat.load(path)
         self.engine = TorchEngine(
             self.model,
@@ -90,53 +92,8 @@ class Learner:
         self.engine.set_version(-1)
 
     def update(self, segments: Sequence[Segment], config: Config, step: int) -> dict[str, float]:
-        """Learn from the segments in `minibatches` steps of the optimizer; how the updates looked."""
-        rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        order = list(segments)
-        random.Random(f"{config.seed}/{step}/minibatches").shuffle(order)
-        rows: list[dict[str, float]] = []
-        self.model.train()
-        for part in range(config.minibatches):
-            batch = order[part :: config.minibatches]
-            if batch:
-                rows.append(self._minibatch(batch, config))
-        made = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]} if rows else {}
-        if rows:
-            # Before the first update the trained policy is the one that sampled: a gap is an engine's error.
-            made["mismatch"] = rows[0]["mismatch"]
-        return made
-
-    def _minibatch(self, batch: Sequence[Segment], config: Config) -> dict[str, float]:
-        old_BT = pad([s.logprobs_T for s in batch], torch.float32)
-        mask_BT = pad([s.action_mask_T for s in batch], torch.float32)
-        advantages_BT = pad([s.advantages_T for s in batch], torch.float32)
-        logprobs_BT, entropy = token_logprobs(self.model, batch, config.temperature)
-        loss, stats = policy_loss(
-            logprobs_BT,
-            old_BT,
-            advantages_BT,
-            mask_BT,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-            normalizer=len(batch) * config.length_norm,
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            [p for p in self.model.parameters() if p.requires_grad], config.max_grad_norm
-        )
-        self.optimizer.step()
-        return {
-            "loss": float(loss.detach()),
-            "entropy": float(entropy),
-            "grad_norm": float(norm),
-            "clipped": stats.clipped,
-            "ratio_max": stats.ratio_max,
-            "approx_kl": stats.approx_kl,
-            "mismatch": float(((logprobs_BT.detach() - old_BT) * mask_BT).abs().max()),
-        }
+        """Learn from the segments; how the optimizer's steps looked."""
+        return update(self.model, self.optimizer, segments, config, step)
 
 
 def orders_for(config: Config, step: int) -> list[Order]:
@@ -165,16 +122,18 @@ def learn_from(
     trajectories: Sequence[Trajectory], config: Config, step: int
 ) -> tuple[list[Segment], list[float]]:
     """Segments with their advantages, and the advantage of each trajectory, group by group."""
+    advantages_of = OBJECTIVES[config.objective].advantages
+    weights = dict(config.reward_weights)
     advantages: list[float] = []
     for start in range(0, len(trajectories), config.group_size):
         group = trajectories[start : start + config.group_size]
-        advantages += leave_one_out([t.reward.value if t.reward else None for t in group])
+        advantages += advantages_of([weighted_reward(t.reward, weights) for t in group])
     if config.control == "shuffled":
         advantages = shuffled(advantages, random.Random(f"{config.seed}/{step}/control"))
     segments = [
         segment
         for trajectory, advantage in zip(trajectories, advantages, strict=True)
-        if advantage != 0.0
+        if advantage != 0.0 or (config.kl_coef and trajectory.reward and trajectory.reward.value is not None)
         for segment in segments_of(trajectory, advantage)
     ]
     return segments, advantages

@@ -70,6 +70,13 @@ def with_adapter(base: Any, rank: int, alpha: float) -> Any:
         return get_peft_model(base, lora)
 
 
+def checkpoint_activations(model: Any) -> None:
+    """Keep only each layer's input in a training forward and compute the rest again in the backward."""
+    # transformers is giving up the older name.
+    newer = getattr(model, "activation_checkpointing_enable", None)
+    (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def load_adapter(model: Any, path: Path) -> None:
     """Load the weights of an adapter directory. Raises `ConfigError` when none is there."""
     from peft import set_peft_model_state_dict

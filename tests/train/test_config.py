@@ -7,7 +7,10 @@ from train.config import load_config, to_toml
 
 
 def test_a_config_written_is_read_back_the_same(tmp_path: Path) -> None:
-    config = load_config("tiny", {"seed": 3, "control": "shuffled"})
+    weights = {"resolved": 1, "shaped": 0.2}
+    options = {"pack_length": 64, "shared_prefix": True, "reward_weights": weights}
+    config = load_config("tiny", {"seed": 3, "control": "shuffled"} | options)
+    assert config.reward_weights == (("resolved", 1.0), ("shaped", 0.2))
     (tmp_path / "config.toml").write_text(to_toml(config))
     assert load_config(str(tmp_path / "config.toml"), {}) == config
 
@@ -24,6 +27,19 @@ def test_the_digest_changes_with_any_value() -> None:
         ("steps = 3\n", "model: missing field"),
         ('model = "tiny"\ngroup_size = 1\n', "group_size: too small .expected >= 2, found 1"),
         ('model = "tiny"\ncontrol = "maybe"\n', "control: unknown control .expected none or shuffled"),
+        (
+            'model = "tiny"\nobjective = "ppo"\n',
+            "objective: unknown objective .expected grpo or dr_grpo or dapo",
+        ),
+        ('model = "tiny"\nold_policy = "new"\n', "unknown old_policy .expected recomputed or served"),
+        ('model = "tiny"\ndtype = "fp8"\n', "unknown dtype .expected float32 or bfloat16, found fp8"),
+        ('model = "tiny"\nclip_low = -0.1\n', "clip_low: too small .expected >= 0.0, found -0.1"),
+        ('model = "tiny"\nshared_prefix = 1\n', "shared_prefix: wrong type .expected bool, found 1"),
+        (
+            'model = "tiny"\nshared_prefix = true\n',
+            "shared_prefix: rows can share .* .expected pack_length > 0",
+        ),
+        ('model = "tiny"\nreward_weights = ["shaped"]\n', "reward_weights: wrong type .expected a table"),
         ('model = "tiny"\nlevels = ["a"]\n', "levels: wrong type .expected list of int"),
         ("model = [", "not valid TOML"),
     ],
@@ -34,6 +50,17 @@ def test_a_bad_config_says_where_and_what(tmp_path: Path, text: str, message: st
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(str(path), {})
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "low", "high"),
+    [("dr_grpo", 0.2, 0.28), ("grpo", 0.2, 0.2), ("gspo", 3e-4, 4e-4), ("cispo", 1.0, 4.0)],
+)
+def test_a_file_that_names_no_clip_gets_its_objectives(objective: str, low: float, high: float) -> None:
+    config = load_config("tiny", {"objective": objective})
+    assert (config.clip_low, config.clip_high) == (low, high)
+    config = load_config("tiny", {"objective": objective, "clip_high": 0.5})
+    assert (config.clip_low, config.clip_high) == (low, 0.5)
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:

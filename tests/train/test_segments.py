@@ -1,4 +1,10 @@
-from gym_code.types import Completion, Stop, Trajectory, Turn
+from dataclasses import replace
+
+import pytest
+
+from gym_code.types import Completion, Reward, Stop, Trajectory, Turn
+from train.config import load_config
+from train.grpo import learn_from
 from train.segments import segments_of
 
 
@@ -28,6 +34,25 @@ def test_law_2_a_prompt_that_rewrites_history_starts_a_new_segment() -> None:
     made = segments_of(trajectory(turn([1, 2], [3]), turn([1, 7, 3, 9], [5])), -1.0)
     assert [s.token_ids_T for s in made] == [(1, 2, 3), (1, 7, 3, 9, 5)]
     assert made[1].action_mask_T == (0, 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.1])
+def test_learning_from_a_group(kl_coef: float) -> None:
+    """Rewards 1, 0.5, 0 and ungraded; the second is average, and trained only where a KL term acts on it."""
+    parts = [{"shaped": 1.0}, {"shaped": 0.5}, {"shaped": 0.0}, {}]
+    group = [
+        replace(
+            trajectory(turn([1, 2], [3 + n])),
+            reward=Reward(value=None if n == 3 else float(n == 0), parts=part),
+        )
+        for n, part in enumerate(parts)
+    ]
+    options = {"group_size": 4, "kl_coef": kl_coef, "reward_weights": {"shaped": 1.0}}
+    segments, advantages = learn_from(group, load_config("tiny", options), step=0)
+    assert advantages == [0.75, 0.0, -0.75, 0.0]
+    assert [s.token_ids_T[-1] for s in segments] == ([3, 4, 5] if kl_coef else [3, 5])
+    segments, advantages = learn_from(group, load_config("tiny", options | {"objective": "grpo"}), step=0)
+    assert advantages == [1.0, 0.0, -1.0, 0.0]
 
 
 def test_a_trajectory_cut_off_by_a_limit_is_masked_out() -> None:

@@ -1,0 +1,125 @@
+"""What a batch of segments does to the policy: optimizer steps, each of one or more forwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gym_code.types import Segment
+from train.config import Config
+from train.logprob import packed_logprobs, pad
+from train.loss import Batch, Rules, policy_loss
+from train.pack import Packed, pack, split
+
+LARGEST = ("ratio_max", "mismatch")
+"""Of these the largest over the forwards of an optimizer step is reported, of all others the mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Forward:
+    """Segments that go through the model together. `old_BT` None: the policy as it stands is the old one."""
+
+    segments: Sequence[Segment]
+    packed: Packed
+    old_BT: Tensor | None = None
+    reference_BT: Tensor | None = None
+
+
+def rules_of(config: Config) -> Rules:
+    """The numbers of the configured objective."""
+    return Rules(
+        objective=config.objective,
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        length_norm=config.length_norm,
+        kl_coef=config.kl_coef,
+        tis_cap=config.tis_cap,
+        geo_mask_low=config.geo_mask_low,
+        geo_mask_high=config.geo_mask_high,
+    )
+
+
+def update(
+    model: Any, optimizer: torch.optim.Optimizer, segments: Sequence[Segment], config: Config, step: int
+) -> dict[str, float]:
+    """Learn from the segments in `minibatches` steps of the optimizer; how the updates looked."""
+    rate = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    order = list(segments)
+    random.Random(f"{config.seed}/{step}/minibatches").shuffle(order)
+    parts = [order[n :: config.minibatches] for n in range(config.minibatches)]
+    model.train()
+    # What is asked of the policy as the step begins is asked before its first update.
+    steps = [
+        [_prepared(model, some, config, first=n == 0) for some in split(part, config.forward_tokens)]
+        for n, part in enumerate(filter(None, parts))
+    ]
+    rows = [_optimizer_step(model, optimizer, forwards, config) for forwards in steps]
+    if not rows:
+        return {}
+    made = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+    # Before the first update the trained policy is the one that sampled: a gap is an engine's error.
+    return made | {"mismatch": rows[0]["mismatch"]}
+
+
+def _prepared(model: Any, segments: Sequence[Segment], config: Config, *, first: bool) -> _Forward:
+    packed = pack(segments, length=config.pack_length, shared=config.shared_prefix)
+    old_BT = reference_BT = None
+    with torch.no_grad():
+        if config.old_policy == "recomputed" and not first:
+            old_BT, _ = packed_logprobs(model, packed, config.temperature)
+        if config.kl_coef:
+            with model.disable_adapter():  # the base alone, which is where the policy began
+                reference_BT, _ = packed_logprobs(model, packed, config.temperature)
+    return _Forward(segments=segments, packed=packed, old_BT=old_BT, reference_BT=reference_BT)
+
+
+def _optimizer_step(
+    model: Any, optimizer: torch.optim.Optimizer, forwards: Sequence[_Forward], config: Config
+) -> dict[str, float]:
+    sequences = sum(len(forward.segments) for forward in forwards)
+    tokens = [int(forward.packed.mask_BT.sum()) for forward in forwards]
+    optimizer.zero_grad(set_to_none=True)
+    rows = [_backward(model, forward, config, sequences, sum(tokens)) for forward in forwards]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+    optimizer.step()
+    made = {
+        key: sum(row[key] * count for row, count in zip(rows, tokens, strict=True)) / sum(tokens)
+        for key in rows[0]
+    }
+    made |= {key: max(row[key] for row in rows) for key in LARGEST}
+    return made | {"loss": sum(row["loss"] for row in rows), "grad_norm": float(norm)}
+
+
+def _backward(model: Any, forward: _Forward, config: Config, sequences: int, tokens: int) -> dict[str, float]:
+    logprobs_BT, entropy = packed_logprobs(model, forward.packed, config.temperature)
+    device = logprobs_BT.device
+    served_BT = pad([s.logprobs_T for s in forward.segments], torch.float32).to(device)
+    mask_BT = forward.packed.mask_BT.to(logprobs_BT)
+    recomputed = config.old_policy == "recomputed"
+    old_BT = logprobs_BT.detach() if forward.old_BT is None else forward.old_BT
+    batch = Batch(
+        old_BT=old_BT if recomputed else served_BT,
+        served_BT=served_BT if recomputed else None,
+        reference_BT=forward.reference_BT,
+        advantages_BT=pad([s.advantages_T for s in forward.segments], torch.float32).to(device),
+        mask_BT=mask_BT,
+        sequences=sequences,
+        tokens=tokens,
+    )
+    loss, stats = policy_loss(logprobs_BT, batch, rules_of(config))
+    loss.backward()
+    gap_BT = (logprobs_BT.detach() - served_BT) * mask_BT
+    return {
+        "loss": float(loss.detach()),
+        "entropy": float(entropy),
+        "mismatch": float(gap_BT.abs().max()),
+        **asdict(stats),
+    }
