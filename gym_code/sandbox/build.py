@@ -1,4 +1,4 @@
-"""Building an image on a daemon: the context, the host's pip settings, progress, and errors in the builder's words."""
+"""Building an image on a daemon: the context, the host's pip settings, progress, the builder's own errors."""
 
 from __future__ import annotations
 
@@ -51,8 +51,10 @@ def build(
     labels: Mapping[str, str],
     progress: Progress | None = None,
 ) -> None:
-    """Build an image; RUN steps have the host's network. Raises `EnvironmentBuildError` with the last lines of
-    the step that failed."""
+    """Build an image; RUN steps have the host's network.
+
+    Raises `EnvironmentBuildError` with the last lines of the step that failed.
+    """
     tell = progress or (lambda _: None)
     proxies = {key: os.environ[key] for name in _PROXIES for key in (name, name.upper()) if key in os.environ}
     step, lines = "", list[str]()
@@ -85,7 +87,7 @@ def build(
 
 
 def _context(files: Mapping[str, bytes]) -> io.BytesIO:
-    """A build context whose bytes depend on the files alone, so that the daemon finds what it has built before."""
+    """A build context whose bytes depend on the files alone: the daemon finds what it has built before."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as archive:
         for name in sorted(files):

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from gym_code.errors import EnvironmentBuildError, InputError, SandboxUnavailable
-from gym_code.sandbox import guest
+from gym_code.sandbox import guest, runtime
 from gym_code.sandbox.image import building, clean_environment, locked
 from gym_code.sandbox.layout import Home
 
@@ -46,6 +46,10 @@ _RESERVED = (
     "/var",
 )
 _INTERPRETER_NAMES = "python3*"
+ROOTFS = "rootfs"
+"""Below an environment's directory: the root file system, where it is an image."""
+_OWN_FOLDERS = {"/proc", "/dev", "/sys", "/run", TMP, runtime.PLACE}
+"""Not taken from an image."""
 
 BASE_ENV = {
     "PATH": PATH,
@@ -90,7 +94,9 @@ def check_workdir(workdir: str) -> str:
 
 def skeleton(home: Home, environment: Path) -> Path:
     """The directory with `etc`, the stand-in interpreter and the compiled supervisor, made once for
-    each version."""
+    each version. An environment that is an image gets the guest runtime: it need not hold a Python."""
+    if (environment / ROOTFS).is_dir():
+        return _image_skeleton(home)
     source = Path(guest.__file__).read_bytes()
     python = next((environment / "bin").glob("python3.*"))
     wrapper = '#!/bin/sh\nexec /opt/env/bin/python3 "$@"\n'
@@ -109,6 +115,28 @@ def skeleton(home: Home, environment: Path) -> Path:
                 (part / "python").write_text(wrapper)
                 (part / "python").chmod(0o755)
                 _compile_guest(python, source, part / "supervisor" / "guest.pyc")
+    return final
+
+
+def _image_skeleton(home: Home) -> Path:
+    """The directory with the guest runtime and the files of `etc` that are a box's own."""
+    root = Path(runtime.__file__).resolve().parents[2]
+    etc = {name: _ETC[name] for name in ("hostname", "hosts", "resolv.conf")}
+    identity = f"{runtime.identity(root)}{runtime.interpreter_identity()}{sorted(etc.items())}"
+    final = home.bases / f"runtime-{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
+    if final.is_dir():
+        return final
+    with locked(final):
+        if not final.is_dir():
+            with building(final) as part:
+                for folder in ("etc", "runtime"):
+                    (part / folder).mkdir(mode=0o755)
+                for name, text in etc.items():
+                    (part / "etc" / name).write_text(text)
+                try:
+                    runtime.collect(part / "runtime", root)
+                except (runtime.RuntimeProblem, OSError, subprocess.SubprocessError) as error:
+                    raise EnvironmentBuildError(f"cannot collect the guest runtime: {error}") from error
     return final
 
 
@@ -134,6 +162,8 @@ def command(bwrap: str, environment: Path, bones: Path, workdir: str) -> list[st
     words += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
     words += ["--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--hostname", HOSTNAME, "--clearenv"]
     words += ["--info-fd", "{INFO}", "--seccomp", "{SECCOMP}"]
+    if (environment / ROOTFS).is_dir():
+        return words + _image_root(environment / ROOTFS, bones, workdir)
     words += ["--ro-bind", "/usr", "/usr"]
     empty = str(bones / "empty")
     for folder in masked_folders():
@@ -156,6 +186,49 @@ def command(bwrap: str, environment: Path, bones: Path, workdir: str) -> list[st
     words += ["--ro-bind", str(bones / "supervisor"), "/run/gym-code"]
     words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
     return [*words, "/opt/env/bin/supervisor", "-I", "-S", "-B", "/run/gym-code/guest.pyc", "{CONTROL}"]
+
+
+def _image_root(rootfs: Path, bones: Path, workdir: str) -> list[str]:
+    """The rest of the command line where the root file system is an image's, read-only."""
+    words = _image_tree(rootfs, "/", {workdir, HOME})
+    for path in sorted((bones / "etc").iterdir()):
+        words += ["--ro-bind", str(path), f"/etc/{path.name}"]
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in (workdir, TMP, HOME, "/run"):
+        words += ["--dir", folder]
+    words += ["--ro-bind", str(bones / "runtime"), runtime.PLACE]
+    words += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
+    return [*words, *runtime.guest_command(), "{CONTROL}"]
+
+
+def _image_tree(rootfs: Path, place: str, needed: set[str]) -> list[str]:
+    """Bind a directory of an image, entry by entry where mount points that it lacks must be made below it.
+
+    needed: the mount points, absolute. A link or a file in the way of one is left out.
+    """
+    words = []
+    for path in sorted((rootfs / place.lstrip("/")).iterdir()):
+        name = f"{place.rstrip('/')}/{path.name}"
+        below = {point for point in needed if point == name or point.startswith(name + "/")}
+        if name in _OWN_FOLDERS or (below and (path.is_symlink() or not path.is_dir())):
+            continue
+        if path.is_symlink():
+            words += ["--symlink", os.readlink(path), name]
+        elif any(not _is_folder(rootfs, point) for point in below):
+            words += ["--dir", name, *_image_tree(rootfs, name, below)]
+        else:
+            words += ["--ro-bind", str(path), name]
+    return words
+
+
+def _is_folder(rootfs: Path, place: str) -> bool:
+    """Whether an image has a directory at an absolute path, reached through no link."""
+    path = rootfs
+    for part in place.strip("/").split("/"):
+        path /= part
+        if path.is_symlink() or not path.is_dir():
+            return False
+    return True
 
 
 def masked_folders() -> list[str]:

@@ -3,8 +3,9 @@
 `envs/<digest>` is a self-contained copy of a CPython of the asked version with the packages in it, mounted
 read-only at /opt/env. The copy has no test suite, no site-packages of the host and no path of the host in
 its libraries; byte code is compiled with unchecked hashes, so it is the same wherever it is built.
-Interpreters are copied once (`bases/`) and shared by environments through hard links. Builds happen in a
-temporary directory under a lock, and a rename ends them.
+Interpreters are copied once (`bases/`) and shared by environments through hard links. An environment that
+is an image is unpacked instead (`unpack.py`). Builds happen in a temporary directory under a lock, and a
+rename ends them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gym_code.errors import EnvironmentBuildError
@@ -27,6 +28,8 @@ from gym_code.types import Environment
 
 RECIPE = "1"
 """Part of every base's name: raise it when what is built changes."""
+RECEIPT = "gym-code.json"
+"""In every environment's directory: what it was made from."""
 PLACE = "/opt/env"
 """Where a box sees its environment."""
 _LEFT_OUT = {
@@ -38,9 +41,9 @@ _LEFT_OUT = {
 def environment_directory(home: Home, environment: Environment) -> Path:
     """The directory of an environment, built if it is not there yet. Raises `EnvironmentBuildError`."""
     if environment.image is not None:
-        raise EnvironmentBuildError(
-            f"the namespace backend cannot unpack images (image {environment.image!r})"
-        )
+        from gym_code.sandbox.unpack import image_directory
+
+        return image_directory(home, environment)
     final = home.envs / f"{RECIPE}-{environment.digest[:32]}"
     if final.is_dir():
         os.utime(final)
@@ -63,7 +66,13 @@ def write_receipt(part: Path, environment: Environment) -> None:
         "packages": list(environment.packages),
         "digest": environment.digest,
     }
-    (part / "gym-code.json").write_text(json.dumps(receipt, indent=1) + "\n")
+    (part / RECEIPT).write_text(json.dumps(receipt, indent=1) + "\n")
+
+
+def environment_variables(path: Path) -> Mapping[str, str]:
+    """What an environment that is an image sets for every command; nothing for any other."""
+    found: dict[str, str] = json.loads((path / RECEIPT).read_text()).get("env", {})
+    return found
 
 
 def interpreter(home: Home, version: str) -> Path:

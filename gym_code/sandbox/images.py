@@ -1,7 +1,7 @@
 """Images on a Docker daemon: environments, and the guest runtime that every box mounts.
 
     base  ──►  prepared  ──►  env        python:X.Y-slim or gym-code/base:X.Y; what all share; pinned packages
-      └────►  guest                      FROM scratch: an interpreter of its own, the supervisor and the keeper
+      └────►  guest                      FROM scratch: an interpreter of its own, supervisor and keeper
 
 Every image is named after the content hash of what it is made from, so it is found again without a build, and
 carries a label `gym-code.kind`: `list_images` and `gc_images` see nothing else.
@@ -46,7 +46,7 @@ class EnvironmentImage:
     """`sha256:...`"""
     name: str
     env: Mapping[str, str] = field(default_factory=dict)
-    """What the image itself sets for every command (nothing for those that are built from a Python version)."""
+    """What the image itself sets for every command (nothing where it is built from a Python version)."""
 
 
 def environment_image(
@@ -59,12 +59,16 @@ def environment_image(
     if environment.image is None:
         parent, own = base_image(client, environment.python, progress), dict[str, str]()
     else:
-        parent = _named(client, environment.image, progress)
+        parent = named_image(client, environment.image, progress)
         own = variables(parent["Config"]["Env"] or [])
         if not environment.packages:
             return EnvironmentImage(id=parent["Id"], name=environment.image, env=own)
         own["PATH"] = f"/opt/env/bin:{own['PATH']}" if "PATH" in own else "/opt/env/bin:/usr/bin:/bin"
-    definition = {"python": environment.python, "packages": list(environment.packages), "image": environment.image}
+    definition = {
+        "python": environment.python,
+        "packages": list(environment.packages),
+        "image": environment.image,
+    }
     prepared = _made(
         client,
         PREPARED,
@@ -82,7 +86,7 @@ def environment_image(
 
 
 def guest_image(client: APIClient, progress: Progress | None = None) -> str:
-    """The name of the image whose /gym-code holds the guest runtime of this version, built if it is not there.
+    """The name of the image whose /gym-code holds the guest runtime of this version, built if need be.
 
     Raises `EnvironmentBuildError` with what failed.
     """
@@ -103,7 +107,7 @@ def _made(
     definition: Mapping[str, object],
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """The image of a recipe over a parent and its content (files, or packages for pip), built if it is not there."""
+    """The image of a recipe over a parent and its content (files, or packages for pip), built if need be."""
     told = [text, parent, _digest(content) if isinstance(content, Mapping) else list(content)]
     name = f"gym-code/{kind}:{canonical_digest(told)[:24]}"
     if found := _find(client, name):
@@ -164,8 +168,8 @@ def base_image(client: APIClient, python: str, progress: Progress | None = None)
     if found is None:
         if problem := _pull(client, official, progress):
             raise EnvironmentBuildError(
-                f"no base image for Python {python}: {ours} is not on the daemon, and {official} cannot be pulled"
-                f" ({problem}); run: make docker-base"
+                f"no base image for Python {python}: {ours} is not on the daemon, and {official} cannot be"
+                f" pulled ({problem}); run: make docker-base"
             )
         found = _find(client, official)
         if found is None:
@@ -176,7 +180,7 @@ def base_image(client: APIClient, python: str, progress: Progress | None = None)
 
 
 def _guest_base(client: APIClient, progress: Progress | None) -> dict[str, Any]:
-    """A base to take the runtime's interpreter from: of our own version, else any that is there and new enough."""
+    """A base to take the runtime's interpreter from: of our own version, else any that is new enough."""
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
         return base_image(client, own, progress)
@@ -197,7 +201,7 @@ def _bases(client: APIClient) -> Iterator[tuple[int, int]]:
             yield int(major), int(minor)
 
 
-def _named(client: APIClient, name: str, progress: Progress | None) -> dict[str, Any]:
+def named_image(client: APIClient, name: str, progress: Progress | None = None) -> dict[str, Any]:
     """An image that a task names: on the daemon, in an archive of `docker save`, or in a registry."""
     if name.endswith(".tar"):
         name = load_archive(client, Path(name))

@@ -21,7 +21,7 @@ from gym_code.errors import SandboxError
 from gym_code.sandbox import bwrap, seccomp
 from gym_code.sandbox.base import BoxSpec, Capabilities
 from gym_code.sandbox.cgroups import Group, Groups, find_groups
-from gym_code.sandbox.image import environment_directory
+from gym_code.sandbox.image import environment_directory, environment_variables
 from gym_code.sandbox.layered import LayeredBackend, Parts
 from gym_code.sandbox.layout import Home, open_home
 from gym_code.sandbox.lease import Lease, hold, reap
@@ -76,6 +76,8 @@ class NamespaceParts(Parts):
         self.pool = Pool(self.launch, spare)
         self.notes = notes(home, self.keeper, self.groups, where)
         self.keys: dict[tuple[str, str], Key] = {}
+        self.own: dict[str, Mapping[str, str]] = {}
+        """What the image of an environment sets, by the environment's digest."""
         self.held: list[int] = []
         """Locks on the environments in use."""
 
@@ -97,13 +99,15 @@ class NamespaceParts(Parts):
             path = environment_directory(self.home, spec.environment)
             key = tuple(bwrap.command(self.program, path, bwrap.skeleton(self.home, path), workdir))
             with self.lock:
+                self.own[spec.environment.digest] = environment_variables(path)
                 self.keys[wanted] = key
                 self.held.append(hold(path.with_name(path.name + ".use")))
         return key
 
     def variables(self, spec: BoxSpec) -> dict[str, str]:
-        """The usual ones, and the task's own."""
-        return {**bwrap.BASE_ENV, **spec.environment.env}
+        """The usual ones, those of an image that the task names, and the task's own."""
+        own = self.own.get(spec.environment.digest, {})
+        return {**bwrap.BASE_ENV, **own, **spec.environment.env}
 
     def launch(self, key: Key) -> NamespaceBlank:
         """Start a box, inside its control group from the first instruction on."""

@@ -1,6 +1,6 @@
-"""The guest runtime: a Python of its own that runs our supervisor in any box, whatever the box's image holds.
+"""The guest runtime: a Python of its own that runs our supervisor in a box, whatever its image holds.
 
-    lib/ld.so                 the dynamic loader: programs are started through it, so no file of the image is used
+    lib/ld.so                 the dynamic loader: programs start through it, so no file of the image is used
     lib/*.so*                 the shared libraries of the interpreter and of its modules
     lib/pythonX.Y/            the part of the standard library that supervisor and keeper need
     lib/gym_code/             the keeper and the supervisor with what they import
@@ -27,11 +27,11 @@ from pathlib import Path
 PLACE = "/gym-code"
 """Where a box sees the runtime."""
 ROOTS = ("gym_code.sandbox.guest", "gym_code.sandbox.container_keeper")
-"""What is run from it; what these import (of gym_code: all of it that imports only the standard library) comes along."""
+"""What is run from it; what these import of gym_code and of the standard library comes along."""
 EXTRAS = (
-    "_posixsubprocess", "_signal", "array", "base64", "codecs", "ctypes", "encodings.ascii", "encodings.idna",
-    "encodings.latin_1", "encodings.utf_8", "hashlib", "io", "linecache", "locale", "select", "shutil", "site",
-    "socket", "subprocess", "tempfile", "threading", "traceback", "warnings",
+    "_posixsubprocess", "_signal", "array", "base64", "codecs", "ctypes", "encodings.ascii",
+    "encodings.idna", "encodings.latin_1", "encodings.utf_8", "hashlib", "io", "linecache", "locale",
+    "select", "shutil", "site", "socket", "subprocess", "tempfile", "threading", "traceback", "warnings",
 )  # fmt: skip
 """Modules that the standard library imports late, or that somebody who mends a box wants."""
 _ALIASES = {"os.path", "_frozen_importlib", "_frozen_importlib_external"}
@@ -54,7 +54,7 @@ def guest_command(place: str = PLACE) -> list[str]:
 
 
 def sources(root: Path) -> tuple[str, ...]:
-    """The files of gym_code that belong to a runtime, relative to `root` (the directory that holds gym_code)."""
+    """The files of gym_code that belong to a runtime, relative to `root`, the directory that holds it."""
     found: dict[str, None] = {}
     waiting = list(ROOTS)
     while waiting:
