@@ -28,7 +28,9 @@ ENTRY_BYTES = 128
 """What a patch needs for each file beside its path and content, roughly."""
 BLOCK_BYTES = 1 << 14
 """Contents are hashed in blocks of this size, of which those of zeros alone cost nothing."""
-_ZEROS = bytes(BLOCK_BYTES)
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+"""What a tmpfs takes at least: a copy in these takes no more than its original."""
+_ZEROS = bytes(max(BLOCK_BYTES, PAGE_BYTES))
 DEEPEST, LONGEST = 128, 2048
 """Directories more levels down, or with longer paths (bytes), are no part of a tree: an agent can nest them
 until no path can name them, and that must be its own loss, not a fault of the box.
@@ -79,14 +81,14 @@ class Base:
 Found = dict[bytes, Change]
 
 
-def collect(uppers: list[str], root: str) -> Found:
+def collect(uppers: list[str], root: str, known: Hashes | None = None) -> Found:
     """The changes that layers (bottom first) make to the directory `root`, by path; what equals the
     base is out."""
-    walk = _Walk(Base(root))
+    walk, known = _Walk(Base(root)), {} if known is None else known
     for upper in uppers:
         if os.path.isdir(upper):
             walk.layer(os.fsencode(upper), b"")
-    return {key: change for key, change in walk.found.items() if not _same(change, key, walk.base)}
+    return {key: change for key, change in walk.found.items() if not _same(change, key, walk.base, known)}
 
 
 class _Walk:
@@ -154,7 +156,12 @@ def opaque(path: str | bytes) -> bool:
         return False
 
 
-def _same(change: Change, key: bytes, base: Base) -> bool:
+Hashes = dict[tuple[int, int], bytes]
+"""Hashes by device and inode: an agent can give one large file thousands of names, each of which would cost
+its size again."""
+
+
+def _same(change: Change, key: bytes, base: Base, known: Hashes) -> bool:
     """Whether the base has the same thing there (nothing, for a deletion)."""
     info = base.find(key)
     if info is None or change.kind == "-":
@@ -169,33 +176,39 @@ def _same(change: Change, key: bytes, base: Base) -> bool:
         return stat.S_ISDIR(info.st_mode)
     size = os.lstat(change.source).st_size
     return (
-        stat.S_ISREG(info.st_mode) and info.st_size == size and _hash(change.source) == _hash(base.path(key))
+        stat.S_ISREG(info.st_mode)
+        and info.st_size == size
+        and _hash(change.source, known) == _hash(base.path(key), known)
     )
 
 
-def blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def blocks(file: BinaryIO, block: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
     """Position and bytes of the blocks of an unbuffered file that hold anything but zeros."""
     fd, at = file.fileno(), 0
     size = os.fstat(fd).st_size
     while at < size:
         try:
-            at = os.lseek(fd, at, os.SEEK_DATA) // BLOCK_BYTES * BLOCK_BYTES
+            at = os.lseek(fd, at, os.SEEK_DATA) // block * block
         except OSError:
             return  # a hole up to the end
-        data = os.pread(fd, BLOCK_BYTES, at)
+        data = os.pread(fd, block, at)
         if data != _ZEROS[: len(data)]:
             yield at, data
-        at += BLOCK_BYTES
+        at += block
 
 
-def _hash(path: str | bytes) -> bytes:
+def _hash(path: str | bytes, known: Hashes) -> bytes:
     """`content_hash` of a file. Holes are skipped: where a file has them depends on its file system, and a
     sparse file costs nothing."""
     with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size <= BLOCK_BYTES:
-            return hashlib.sha256(file.read()).digest()
-        return _hash_blocks(size, blocks(file))
+        info = os.fstat(file.fileno())
+        key = info.st_dev, info.st_ino
+        if key not in known:
+            if info.st_size <= BLOCK_BYTES:
+                known[key] = hashlib.sha256(file.read()).digest()
+            else:
+                known[key] = _hash_blocks(info.st_size, blocks(file))
+        return known[key]
 
 
 def content_hash(data: bytes) -> bytes:
@@ -268,7 +281,8 @@ def stream(fd: int, uppers: list[str], base: str, part: str, *, content: bool) -
     that misses it has seen a torn stream.
     """
     base = os.path.join(base, part)
-    found = collect([os.path.join(upper, part) for upper in uppers], base)
+    known: Hashes = {}
+    found = collect([os.path.join(upper, part) for upper in uppers], base, known)
     chosen = _patched(found, base) if content else found.keys()
     with os.fdopen(fd, "wb", closefd=False) as out:
         for path in sorted(chosen):
@@ -280,7 +294,7 @@ def stream(fd: int, uppers: list[str], base: str, part: str, *, content: bool) -
                 with open(change.source, "rb") as file:
                     body = file.read()
             elif change.kind == "f":
-                body = _hash(change.source)
+                body = _hash(change.source, known)
             out.write(record(change.kind, change.mode, path, body))
         out.write(record(".", 0, b"", b""))
 
@@ -309,11 +323,17 @@ def records(pieces: Iterable[bytes]) -> Iterator[tuple[str, int, bytes, bytes]]:
     raise ValueError("torn change stream")
 
 
-def apply_layer(source: str, target: str, key: str = "") -> None:
+Names = dict[tuple[int, int], str]
+"""Where files of several names were copied to, by device and inode."""
+
+
+def apply_layer(source: str, target: str, key: str = "", copied: Names | None = None) -> None:
     """Lay one upper directory over another, so that `target` says what both say together.
 
-    key: where in the layer this directory lies; what is too deep is left out.
+    key: where in the layer this directory lies; what is too deep is left out. copied: files of this layer
+    that are there already and have more names.
     """
+    copied = {} if copied is None else copied
     for name in sorted(os.listdir(source)):
         here, there = os.path.join(source, name), os.path.join(target, name)
         info = os.lstat(here)
@@ -330,11 +350,17 @@ def apply_layer(source: str, target: str, key: str = "") -> None:
                 os.setxattr(there, _OPAQUE, b"y")
             below = os.path.join(key, name)
             if not too_deep(os.fsencode(below)):
-                apply_layer(here, there, below)
+                apply_layer(here, there, below, copied)
         else:
             if exists:
                 remove(there)
+            # A second copy of a file with many names would need room that the layer never took.
+            if (first := copied.get((info.st_dev, info.st_ino))) is not None:
+                os.link(first, there, follow_symlinks=False)
+                continue
             _copy(here, there, info)
+            if info.st_nlink > 1:
+                copied[info.st_dev, info.st_ino] = there
         os.utime(there, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
 
 
@@ -344,7 +370,7 @@ def _copy(here: str, there: str, info: os.stat_result) -> None:
     elif stat.S_ISREG(info.st_mode):
         with open(here, "rb", buffering=0) as reader, open(there, "wb", buffering=0) as writer:
             writer.truncate(info.st_size)
-            for at, data in blocks(reader):  # sparse files stay sparse: they would not fit otherwise
+            for at, data in blocks(reader, PAGE_BYTES):  # sparse files stay sparse: they may not fit else
                 if os.pwrite(writer.fileno(), data, at) < len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), there)
         os.chmod(there, stat.S_IMODE(info.st_mode))

@@ -28,6 +28,7 @@ PARTS = ("workspace", "tmp", "home")
 STORAGE = "GYM_CODE_STORAGE"
 """Environment variable: `directory` keeps what boxes write on the disk even where a tmpfs would do."""
 MESSAGE_BYTES = 1 << 17
+LEAST_INODES = 4096
 
 Trees = list[tuple[int, str]]
 """Descriptors of mounts, and where each goes in a box."""
@@ -106,7 +107,7 @@ class Keeper:
         elif op == "export":
             self.export(request)
         elif op == "merge":
-            self.reply({"layer": self.merge(request["layers"], request["bytes"])})
+            self.reply({"layer": self.merge(request["layers"])})
         elif op == "destroy":
             self.destroy(request["box"])
             self.reply({})
@@ -160,14 +161,17 @@ class Keeper:
         os.close(go_w)
         ours.close()
 
-    def new_layer(self, size: int) -> str:
-        """A tmpfs with `upper` and `work` on it; its name below the scratch space."""
+    def new_layer(self, size: int, inodes: int = 0) -> str:
+        """A tmpfs with `upper` and `work` on it; its name below the scratch space.
+
+        inodes: as many at least; they grow with the size in any case.
+        """
         self.count += 1
         name = f"l{self.count}"
         if self.directory:
             return self.new_directory(name)
         os.mkdir(name)
-        options = f"size={size},nr_inodes={max(4096, size >> 13)},mode=700"
+        options = f"size={size},nr_inodes={max(LEAST_INODES, size >> 13, inodes)},mode=700"
         mounts.mount("tmpfs", name, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, options)
         self.fill(name)
         return name
@@ -260,9 +264,17 @@ class Keeper:
         os.close(writer)
         return reader
 
-    def merge(self, layers: list[str], size: int) -> str:
-        """One layer that says what several (top first) say together."""
-        target = self.new_layer(size)
+    def used(self, layers: list[str]) -> tuple[int, int]:
+        """Bytes and inodes that layers hold in memory; none where they lie on a disk."""
+        found = [os.statvfs(name) for name in layers if not self.directory]
+        size = sum((row.f_blocks - row.f_bfree) * row.f_bsize for row in found)
+        return size, sum(row.f_files - row.f_ffree for row in found)
+
+    def merge(self, layers: list[str]) -> str:
+        """One layer that says what several (top first) say together, as large as that takes."""
+        size, inodes = self.used(layers)
+        # A directory that hides others gets an attribute, which counts as an inode.
+        target = self.new_layer(size + (1 << 20), 2 * inodes + LEAST_INODES)
         try:
             for name in reversed(layers):
                 changes.apply_layer(f"{name}/upper", f"{target}/upper")

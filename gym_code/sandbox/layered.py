@@ -420,7 +420,7 @@ class LayeredSandbox:
         self._parts.keep(self._frozen)
         if len(layers) > MOST_LAYERS:
             names = [item.name for item in layers]
-            reply = self._parts.keeper.request("merge", layers=names, bytes=self.spec.limits.disk_bytes)
+            reply = self._parts.keeper.request("merge", layers=names)
             dead = self._parts.drop(layers)
             layers = [Frozen(reply["layer"], users=1)]
             self._top = ""

@@ -79,9 +79,8 @@ def as_user() -> Iterator[Any]:
     if interpreter is None:
         pytest.skip("no interpreter of this version outside root's home")
     home = Path(tempfile.mkdtemp(prefix="gym-code-user-"))
-    shutil.copytree(
-        REPOSITORY / "gym_code", home / "lib" / "gym_code", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("gym_code", "containers"):
+        shutil.copytree(REPOSITORY / name, home / "lib" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (home, *home.rglob("*")):
         os.chown(path, ORDINARY_UID, ORDINARY_UID)
 
