@@ -60,11 +60,12 @@ def test_a_required_outcome_is_met_only_by_its_whole_interval() -> None:
 
 def test_the_tables() -> None:
     found = results.summarize(samples([0.004, 0.005, 0.006], [0.050, 0.060, 0.070]))
-    text = results.markdown({**found, "throughput": [], "alive": []})
+    machine = {"load_at_start": 0.3, "cores": 4}
+    text = results.markdown({**found, "throughput": [], "alive": [], "machine": machine})
     assert text.splitlines()[0] == "| milliseconds: median (p99) | gym-code docker | docker run / exec |"
     assert "| step: `true` | 5.00 (6.00) | 60.0 (70.0) |" in text
     assert "| gym-code docker against docker run / exec |  | 12.0 [8.33, 17.5] |" in text
-    assert "- samples: 3 exec" in text
+    assert "- samples: 3 exec\n- load average when it began: 0.3 on 4 cores\n" in text
 
 
 def test_the_page_keeps_what_stands_around_the_tables() -> None:

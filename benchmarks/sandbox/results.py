@@ -152,6 +152,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             f"in its processes, {row['machine_mib_per_box']:.1f} MiB of the machine"
         )
     lines.append(f"- samples: {_counts(measured[names[0]])}")
+    machine = results["machine"]
+    lines.append(f"- load average when it began: {machine['load_at_start']} on {machine['cores']} cores")
     return "\n".join([*lines, *map(verdict, results["required"])]) + "\n"
 
 
