@@ -198,6 +198,10 @@ def told(x):
     return x[0]
 
 def half(x):
+    '''
+    >>> half(4)
+    2.0
+    '''
     x = x / 2
     return x
 """
@@ -205,12 +209,18 @@ def half(x):
     "tests/__init__.py": File(),
     "tests/test_a.py": File(
         content=b"""
+import doctest
 import functools
 import unittest
 
+import pkg
 from pkg import area, half, told
 
 LEFT = []
+
+def load_tests(loader, tests, pattern):
+    tests.addTests(doctest.DocTestSuite(pkg))
+    return tests
 
 @functools.cache
 def shared():
@@ -248,6 +258,8 @@ class AreaTest(unittest.TestCase):
 def test_tests_that_lean_on_each_other_make_sound_tasks(backend):
     source = Source(origin="path:x", name="entangled", version="1", files=ENTANGLED)
     base = baseline.measure(source, backend)
+    # A doctest belongs to no test file: it stays in the docstring and judges nobody.
+    assert sorted(base.index.sites.keys() - base.stable) == ["pkg.half"]
     made = {function.qualname: make.attempt(base, function, backend) for function in base.candidates}
 
     def names(ids):
