@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gym_code.cli import episodes, machine, tasks, training
+from gym_code.cli import episodes, images, machine, tasks, training
 from gym_code.cli.terminal import report_error
 from gym_code.errors import GymCodeError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(machine.doctor)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(images.app, name="images")
 app.command()(episodes.run)
 app.command()(episodes.grade)
 app.command()(episodes.replay)

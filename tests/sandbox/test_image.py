@@ -99,12 +99,6 @@ def test_an_interpreter_that_is_not_there_is_named(backend: NamespaceBackend) ->
         backend.open(other)
 
 
-def test_images_are_refused_in_words(backend: NamespaceBackend) -> None:
-    other = BoxSpec(start=start_tree({}), environment=Environment(image="debian"))
-    with pytest.raises(EnvironmentBuildError, match="cannot unpack images"):
-        backend.open(other)
-
-
 def test_run_paths_are_rewritten_in_place(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF\0/home/someone/lib\0rest")
