@@ -25,7 +25,7 @@ OUT ?= runs/$(AGENT).jsonl
 FORCE ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
-.PHONY: help setup bubblewrap docker-ready docker-base test check train tiny-base run eval bench
+.PHONY: help setup bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -120,6 +120,9 @@ run: setup  ## one episode: [SUITE=starter] TASK=id [AGENT=oracle] [SANDBOX=auto
 
 eval: setup  ## held-out evaluation of a model: MODEL=tiny
 	$(BIN)/python -m train.evaluate --model $(MODEL)
+
+bench-sandbox: setup docker-ready  ## the sandboxes beside plain Docker and another agent's environments (8 minutes)
+	$(BIN)/python -m benchmarks.sandbox --readme
 
 bench: setup  ## medians of reset, exec, diff and grade: [SANDBOX=auto]
 	$(BIN)/gym-code bench --sandbox $(SANDBOX)
