@@ -73,6 +73,10 @@ class Attached:
         self._left -= count
         return count
 
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return int(self._socket.fileno())
+
     def _fill(self, size: int) -> bool:
         """Whether at least `size` bytes are in the buffer."""
         while len(self._buffer) < size:

@@ -46,6 +46,10 @@ SLACK_BYTES = 64 << 20
 """What a box may need beside its own memory and files."""
 WORKERS = 2
 """Containers launched at the same time: a daemon does not get faster with more."""
+STOP_SIGNAL = "SIGKILL"
+"""What a daemon that stops sends: process 1 ignores a milder one, and the daemon would wait ten seconds."""
+CLOSE_SECONDS = 30.0
+"""How long `close` waits for removals. One whose stream was closed ends without our doing."""
 
 
 class DockerBackend(LayeredBackend):
@@ -59,6 +63,7 @@ class DockerBackend(LayeredBackend):
     def __init__(self, home: Path | None = None, *, spare: int = 4, cpus: float | None = 2.0) -> None:
         super().__init__(home, spare=spare)
         self._cpus = cpus
+        self._about: Mapping[str, Any] | None = None
 
     def capabilities(self) -> Capabilities:
         """What works here: raises `SandboxUnavailable` when nothing does."""
@@ -74,8 +79,11 @@ class DockerBackend(LayeredBackend):
         )
 
     def fingerprint(self) -> str:
-        """Backend, engine, and the daemon's kernel and machine."""
-        about = self._docker_parts().about
+        """Backend, engine, and the kernel and machine of the daemon that boxes were last opened at.
+
+        An episode whose daemon has gone away meanwhile can be recorded all the same.
+        """
+        about = self._about or self._docker_parts().about
         return f"docker/1 engine-{about['Version']} linux-{about['KernelVersion']} {about['Arch']}"
 
     def _docker_parts(self) -> DockerParts:
@@ -86,7 +94,9 @@ class DockerBackend(LayeredBackend):
     def _start(self) -> DockerParts:
         home = open_home(self._root)
         reap(home)
-        return DockerParts(home, self._spare, self._cpus)
+        parts = DockerParts(home, self._spare, self._cpus)
+        self._about = parts.about
+        return parts
 
 
 class Daemon:
@@ -253,6 +263,7 @@ class DockerParts(Parts):
             hostname=bwrap.HOSTNAME,
             working_dir="/",
             stdin_open=True,
+            stop_signal=STOP_SIGNAL,
             labels=labels("box"),
             host_config=host,
         )
@@ -304,9 +315,9 @@ class Removal:
         self._waiting.put(container)
 
     def close(self) -> None:
-        """Return when all are removed."""
+        """Return when all are removed, or the daemon takes too long."""
         self._waiting.put(None)
-        self._worker.join()
+        self._worker.join(CLOSE_SECONDS)
 
     def _work(self) -> None:
         while (container := self._waiting.get()) is not None:
@@ -357,6 +368,7 @@ def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
             entrypoint=runtime.command(runtime.PLACE),
             user="0:0",
             stdin_open=True,
+            stop_signal=STOP_SIGNAL,
             labels=labels("keeper"),
             host_config=host,
         )

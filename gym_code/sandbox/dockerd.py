@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 KIND, OWNER, HOST = "gym-code.kind", "gym-code.owner", "gym-code.host"
 """Labels: what it is; `pid-start` of the owning process; where that process runs."""
+CONNECT_SECONDS = 30.0
+"""How long it may take to say that it is there."""
 CALL_SECONDS = 120.0
 """How long the daemon may take to answer one call."""
 _MEND = "start it (systemctl start docker), or name another with DOCKER_HOST"
@@ -41,10 +43,11 @@ def connect() -> APIClient:
     if where and "base_url" not in settings:
         settings["base_url"] = where
     try:
-        client = docker.APIClient(version="auto", timeout=int(CALL_SECONDS), **settings)
+        client = docker.APIClient(version="auto", timeout=CONNECT_SECONDS, **settings)
     except (DockerException, OSError) as error:
         place = where or "unix:///var/run/docker.sock"
         raise SandboxUnavailable(f"no Docker daemon answers at {place}: {_short(error)}; {_MEND}") from error
+    client.timeout = CALL_SECONDS
     return client
 
 

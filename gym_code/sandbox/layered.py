@@ -135,6 +135,14 @@ class LayeredBackend(ABC):
     def open(self, spec: BoxSpec) -> LayeredSandbox:
         """A fresh box."""
         parts = self._parts()
+        try:
+            return self._open(parts, spec)
+        except SandboxError:
+            if not parts.keeper.lost:
+                raise
+        return self._open(self._parts(), spec)  # that it was lost was found out just now
+
+    def _open(self, parts: Parts, spec: BoxSpec) -> LayeredSandbox:
         key = parts.key(spec)
         layer = parts.acquire(spec.start)
         try:

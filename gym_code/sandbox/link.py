@@ -141,6 +141,9 @@ class Stream(Protocol):
     def recv_into(self, buffer: memoryview, /) -> int:
         """Receive something; 0 at the end of the stream. Raises TimeoutError, OSError."""
 
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+
     def close(self) -> None:
         """Hang up."""
 
@@ -199,6 +202,12 @@ class GuestLink:
                 raise SandboxClosed("the supervisor is gone")
             view = view[count:]
         return bytes(data)
+
+    def quiet(self) -> bool:
+        """Whether nothing has come unasked: a supervisor that is gone is at the end of its stream."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         """Hang up: a supervisor that reads this ends, and its box with it."""

@@ -58,22 +58,28 @@ class Pool:
 
     def take(self, key: Key) -> Blank:
         """A box whose supervisor is up: a spare one, or a new one."""
-        with self._changed:
-            if self._closed:
-                raise SandboxClosed("the backend was closed")
-            waiting = self._blanks.setdefault(key, deque())
-            self._blanks[key] = self._blanks.pop(key)  # the key used last stands last
-            blank = waiting.popleft() if waiting else None
-            self._changed.notify_all()
-            self._start_workers()
-        if blank is None:
-            blank = self._launch(key)
+        while (spare := self._next(key)) is not None:
+            if _usable(spare):
+                return spare
+            spare.end()
+        blank = self._launch(key)
         try:
             blank.guest.wait_ready()
         except SandboxError:
             blank.end()
             raise
         return blank
+
+    def _next(self, key: Key) -> Blank | None:
+        """The spare box that has waited longest, if any."""
+        with self._changed:
+            if self._closed:
+                raise SandboxClosed("the backend was closed")
+            waiting = self._blanks.setdefault(key, deque())
+            self._blanks[key] = self._blanks.pop(key)  # the key used last stands last
+            self._changed.notify_all()
+            self._start_workers()
+            return waiting.popleft() if waiting else None
 
     def warm(self, key: Key) -> None:
         """Let spare boxes of a key be launched."""
@@ -130,3 +136,12 @@ class Pool:
             if len(self._blanks[key]) + self._coming.get(key, 0) < self._spare:
                 return key
         return None
+
+
+def _usable(blank: Blank) -> bool:
+    """Whether a spare box is still there: somebody may have removed it while it waited."""
+    try:
+        blank.guest.wait_ready()
+    except SandboxError:
+        return False
+    return blank.guest.quiet()

@@ -68,7 +68,10 @@ class Store:
         with self._lock:
             descriptor, users = self._held.get(start.digest, (-1, 0))
             if descriptor < 0:
-                descriptor = hold(path.with_name(path.name + ".use"))
+                try:
+                    descriptor = hold(path.with_name(path.name + ".use"))
+                except OSError as error:
+                    raise SandboxError(f"cannot write the start layer {path}: {error}") from error
             self._held[start.digest] = (descriptor, users + 1)
         try:
             if not (path / "fs").is_dir():

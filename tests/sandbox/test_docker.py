@@ -57,7 +57,7 @@ def container_of(box: LayeredSandbox) -> str:
 
 def owned_by(pid: int) -> list[str]:
     rows = connect().containers(all=True, filters={"label": KIND})
-    return [row["Id"] for row in rows if row["Labels"][OWNER].startswith(f"{pid}-")]
+    return [row["Id"] for row in rows if row["Labels"].get(OWNER, "").startswith(f"{pid}-")]
 
 
 @pytest.fixture
