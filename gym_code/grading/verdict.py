@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gym_code.grading.run import Run
     from gym_code.types import Answer
 
-GRADER_VERSION = "2"
+GRADER_VERSION = "3"
 """Rises with every change that could change a verdict."""
 
 
