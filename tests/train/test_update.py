@@ -70,12 +70,15 @@ def learned(config: Config, model: Any | None = None) -> tuple[dict[str, float],
 
 RECORDED = [-0.00810692, 0.00921144, 0.00578575, -0.00211431, 0.00114432]
 """Every 1100th gradient of the first step."""
-PLAIN = {"minibatches": 1, "learning_rate": 0.05, "max_grad_norm": 1e9}
+SHIPPED = {"minibatches": 1, "learning_rate": 0.05, "max_grad_norm": 1e9}
+PADDED = {"pack_length": 0, "shared_prefix": False}
+PLAIN = SHIPPED | PADDED
 
 
-def test_the_default_step_is_what_it_was() -> None:
+@pytest.mark.parametrize("options", [SHIPPED, PLAIN])
+def test_the_reference_runs_step_is_what_it_was(options: dict[str, Any]) -> None:
     # Recorded before objectives had names: one clipped, padded, unchunked forward of dr_grpo.
-    row, gradients, adapter = learned(load_config("tiny", PLAIN))
+    row, gradients, adapter = learned(load_config("tiny", options))
     assert row["loss"] == pytest.approx(0.017106911, abs=1e-6)
     assert row["entropy"] == pytest.approx(3.254366875, abs=1e-5)
     assert row["clipped"] == pytest.approx(0.134615391, abs=1e-6)
@@ -88,8 +91,9 @@ def test_the_default_step_is_what_it_was() -> None:
     assert float(adapter.norm()) == pytest.approx(14.565608978, abs=1e-5)
 
 
-def test_the_second_minibatch_is_what_it_was() -> None:
-    row, gradients, _ = learned(load_config("tiny", PLAIN | {"minibatches": 2}))
+@pytest.mark.parametrize("options", [SHIPPED, PLAIN])
+def test_the_second_minibatch_is_what_it_was(options: dict[str, Any]) -> None:
+    row, gradients, _ = learned(load_config("tiny", options | {"minibatches": 2}))
     assert row["loss"] == pytest.approx(0.017135343, abs=1e-6)
     assert row["grad_norm"] == pytest.approx(0.558057457, abs=1e-6)
     assert row["mismatch"] == pytest.approx(0.690769196, abs=1e-5)
