@@ -23,6 +23,7 @@ from gym_code.sandbox.bwrap import ROOTFS
 from gym_code.sandbox.dockerd import connect, translated
 from gym_code.sandbox.image import RECEIPT, RECIPE, building, locked
 from gym_code.sandbox.layout import Home
+from gym_code.sandbox.lease import owner_tag
 from gym_code.types import Environment
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def image_directory(home: Home, environment: Environment) -> Path:
     if final.is_dir():
         os.utime(final)
         return final
-    saved = final.with_name(f"{final.name}.tar")
-    with locked(saved):
+    saved = final.with_name(f".part-{owner_tag()}-{final.name}.tar")  # reaped, should we be killed
+    with locked(final.with_name(f"{final.name}.tar")):
         try:
             with translated(f"save the image {name}"), saved.open("wb") as file:
                 for piece in client.get_image(wanted):
