@@ -70,7 +70,6 @@ class LossStats:
     ratio_p01: float
     ratio_p99: float
     approx_kl: float
-    mismatch_kl: float
     masked: float
     """Fraction of the sequences that the geometric mask left out."""
     reference_kl: float
@@ -90,7 +89,6 @@ def policy_loss(logprobs_BT: Tensor, batch: Batch, rules: Rules) -> tuple[Tensor
         kl_BT = k3((batch.reference_BT - logprobs_BT) * mask_BT)
         losses_BT = losses_BT + rules.kl_coef * kl_BT
     loss = (losses_BT * mask_BT / objective.divisor(batch, rules)).sum()
-    served_BT = batch.old_BT if batch.served_BT is None else batch.served_BT
     with torch.no_grad():
         count = mask_BT.sum().clamp(min=1)
         ratios_N = log_ratio_BT.exp()[mask_BT > 0]
@@ -101,7 +99,6 @@ def policy_loss(logprobs_BT: Tensor, batch: Batch, rules: Rules) -> tuple[Tensor
             ratio_p01=float(low),
             ratio_p99=float(high),
             approx_kl=float((k3(log_ratio_BT) * mask_BT).sum() / count),
-            mismatch_kl=float((k3((batch.old_BT - served_BT) * mask_BT) * mask_BT).sum() / count),
             masked=float(1 - keep_B1.mean()),
             reference_kl=float((kl_BT * mask_BT).sum() / count),
         )

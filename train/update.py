@@ -13,7 +13,7 @@ from torch import Tensor
 from gym_code.types import Segment
 from train.config import Config
 from train.logprob import packed_logprobs, pad
-from train.loss import Batch, Rules, policy_loss
+from train.loss import Batch, Rules, k3, policy_loss
 from train.pack import Packed, pack, split
 
 LARGEST = ("ratio_max", "mismatch")
@@ -65,7 +65,7 @@ def update(
         return {}
     made = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
     # Before the first update the trained policy is the one that sampled: a gap is an engine's error.
-    return made | {"mismatch": rows[0]["mismatch"]}
+    return made | {key: rows[0][key] for key in ("mismatch", "mismatch_kl")}
 
 
 def _prepared(model: Any, segments: Sequence[Segment], config: Config, *, first: bool) -> _Forward:
@@ -121,5 +121,7 @@ def _backward(model: Any, forward: _Forward, config: Config, sequences: int, tok
         "loss": float(loss.detach()),
         "entropy": float(entropy),
         "mismatch": float(gap_BT.abs().max()),
+        # KL(served || trained) in nats a token, from tokens of the served policy.
+        "mismatch_kl": float(k3(gap_BT).sum() / mask_BT.sum()),
         **asdict(stats),
     }
