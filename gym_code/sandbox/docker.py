@@ -360,6 +360,7 @@ def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
             pid_mode="host",
             userns_mode="host",
             log_config={"Type": "none"},
+            tmpfs={"/scratch": "size=1m,mode=755"},  # podman's root directory takes no new ones
             mounts=[volume(name, runtime.PLACE, populate=True), volume(LAYERS_VOLUME, "/layers")],
         )
         made = client.create_container(
