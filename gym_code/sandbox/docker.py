@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,8 @@ KEEPER_CAPABILITIES = ("SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "SETUID", "SETGI
 """For mounts and namespaces, entering those of a box (which nobody may trace), becoming the boxes' uid."""
 SLACK_BYTES = 64 << 20
 """What a box may need beside its own memory and files."""
+MEMORY_SECONDS, END_SECONDS = 3600.0, 1.0
+"""How far back a daemon is asked for the end of a box, and how long it may take to note that."""
 WORKERS = 2
 """Containers launched at the same time: a daemon does not get faster with more."""
 STOP_SIGNAL = "SIGKILL"
@@ -176,8 +180,8 @@ class DockerParts(Parts):
     def key(self, spec: BoxSpec) -> Key:
         """Image, place of the repository and limits of the container."""
         image, limits = self.image(spec.environment), spec.limits
-        memory = limits.memory_bytes + limits.disk_bytes + SLACK_BYTES
-        return (image.id, bwrap.check_workdir(spec.workdir), str(memory), str(limits.processes + 1))
+        processes = str(limits.processes + 1)
+        return (image.id, bwrap.check_workdir(spec.workdir), str(wall(limits)), processes)
 
     def variables(self, spec: BoxSpec) -> dict[str, str]:
         """The usual ones, those of an image that the task names, and the task's own."""
@@ -251,8 +255,8 @@ class DockerParts(Parts):
             pids_limit=int(processes),
             nano_cpus=None if self.cpus is None else int(self.cpus * 1e9),
             log_config={"Type": "none"},
-            # Mount points: what is injected over them is the box's own.
-            tmpfs=dict.fromkeys((workdir, bwrap.TMP, bwrap.HOME), "size=4k,mode=755,ro"),
+            # Mount points: what is injected over them is the box's own. Queues would outlive a `restore`.
+            tmpfs=dict.fromkeys((workdir, bwrap.TMP, bwrap.HOME, "/dev/mqueue"), "size=4k,mode=755,ro"),
             mounts=[volume(self.guest_volume, runtime.PLACE, read_only=True)],
         )
         made = client.create_container(
@@ -285,14 +289,25 @@ class DockerBlank:
         """How the keeper is told which box is meant: the id proves that the pid is still its own."""
         return {"container": self.container, "pid": self.pid}
 
-    def limit(self, limits: Limits) -> None:
-        """The container was created with its limits."""
+    def limit(self, limits: Limits, held: int = 0) -> None:
+        """Raise the container's limit of memory; it was created with the one for nothing held."""
+        if held:
+            size = wall(limits) + held
+            with translated("raise the memory limit of a box"):
+                self.removal.daemon.client.update_container(
+                    self.container, mem_limit=size, memswap_limit=size
+                )
 
     def kills(self) -> int:
-        """How many of its processes the kernel has killed for memory; 0 from a box that is gone."""
+        """How many of its processes the kernel has killed for memory: very many, if process 1 was one."""
         try:
             return int(self.guest.request([b"kills"])[0])
-        except (OSError, SandboxError):
+        except OSError:
+            return 0
+        except SandboxError:
+            with contextlib.suppress(SandboxError):
+                if ended_for_memory(self.removal.daemon.client, self.container):
+                    return sys.maxsize
             return 0
 
     def end(self) -> None:
@@ -301,11 +316,38 @@ class DockerBlank:
         self.removal.add(self.container)
 
 
+def wall(limits: Limits) -> int:
+    """Most bytes of memory for a container: what a box writes to its tmpfs counts there."""
+    return limits.memory_bytes + limits.disk_bytes + SLACK_BYTES
+
+
+def ended_for_memory(client: APIClient, container: str) -> bool:
+    """Whether a container that has just ended did so because it had reached its limit of memory.
+
+    It has removed itself; what is left is what the daemon remembers. One that somebody killed says so.
+    """
+    with translated("ask how a box ended"):
+        now = datetime.fromisoformat(client.info()["SystemTime"]).timestamp()
+        events = client.events(
+            since=now - MEMORY_SECONDS,
+            until=now + END_SECONDS,
+            filters={"container": [container], "event": ["oom", "kill", "die"]},
+            decode=True,
+        )
+        seen = set()
+        for event in events:
+            seen.add(event["Action"])
+            if event["Action"] == "die":
+                break
+        events.close()
+    return "oom" in seen and "kill" not in seen
+
+
 class Removal:
     """Makes sure, in the background, that containers are gone. Idempotent."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
+        self.daemon = daemon
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="gym-code-removal", daemon=True)
         self._worker.start()
@@ -322,7 +364,7 @@ class Removal:
     def _work(self) -> None:
         while (container := self._waiting.get()) is not None:
             with contextlib.suppress(SandboxError):  # a daemon that is gone: `gc` finds what it left
-                remove_container(self._daemon.client, container)
+                remove_container(self.daemon.client, container)
 
 
 def remove_container(client: APIClient, container: str) -> None:

@@ -29,6 +29,8 @@ STORAGE = "GYM_CODE_STORAGE"
 """Environment variable: `directory` keeps what boxes write on the disk even where a tmpfs would do."""
 MESSAGE_BYTES = 1 << 17
 LEAST_INODES = 4096
+INODE_BYTES = 1 << 11
+"""What the kernel needs for a file or directory beside its content, here and in the overlay; roughly."""
 
 Trees = list[tuple[int, str]]
 """Descriptors of mounts, and where each goes in a box."""
@@ -103,7 +105,9 @@ class Keeper:
         if op == "launch":
             self.launch(request["argv"], held=request["held"])
         elif op == "activate":
-            self.reply({"layer": self.activate(request)})
+            size, inodes = self.used(request["layers"])
+            held = size + inodes * INODE_BYTES
+            self.reply({"layer": self.activate(request), "held": held})
         elif op == "export":
             self.export(request)
         elif op == "merge":

@@ -36,8 +36,21 @@ the depth."""
 GRACE_SECONDS = 30.0
 """How long a supervisor may take beyond a command's own limit before we call it a fault of ours."""
 
+ROOM_BYTES = 16 << 20
+"""What a box may hold in frozen layers before its limit of memory is raised by that."""
 EXPORT_SECONDS = 120
 """How long the keeper may take to tell what a box has changed."""
+
+
+LONGEST_SECONDS = 1e8
+"""No command may be given longer: sockets cannot wait for ever."""
+
+
+class RevivedError(OSError):
+    """The kernel ended the supervisor for the memory of its box; a new one stands over the same files."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 @dataclass(slots=True)
@@ -187,7 +200,11 @@ class LayeredBackend(ABC):
 
     def _adopt(self, box: LayeredSandbox) -> None:
         with self._lock:
+            closed = self._closed
             self._boxes.add(box)
+        if closed:  # by another thread, while the box was opened
+            box.close()
+            raise SandboxClosed("the backend was closed")
 
 
 class LayeredSandbox:
@@ -208,7 +225,7 @@ class LayeredSandbox:
         self._snapshots: dict[str, Stack] = {}
         self._closed = False
         self._top = ""
-        self._kills = 0
+        self._kills = self._inherited = self._room = 0
         self._env = parts.variables(spec)
         self._workdir = bwrap.check_workdir(spec.workdir)
         try:
@@ -226,7 +243,10 @@ class LayeredSandbox:
         self._activate(frozen, detach=False)
         processes = 0 if blank.counts_processes else limits.processes
         numbers = (limits.memory_bytes, processes, limits.cpu_seconds or 0)
-        self._ask([b"limits", *(b"%d" % number for number in numbers)])
+        try:
+            self._guest.request([b"limits", *(b"%d" % number for number in numbers)], GRACE_SECONDS)
+        except OSError as error:
+            raise SandboxError(f"supervisor: {error}") from error
 
     @property
     def base_commit(self) -> str:
@@ -246,10 +266,15 @@ class LayeredSandbox:
     ) -> ExecResult:
         """Run a command; see `Sandbox.exec`."""
         argv = ["bash", "-c", command] if isinstance(command, str) else list(command)
-        if not argv or any("\0" in word for word in argv):
+        if not argv or any("\0" in word for word in [*argv, cwd or ""]):
             raise ValueError("a command needs at least one word, and no NUL in any")
+        for key, value in (env or {}).items():
+            if not key or "=" in key or "\0" in key + value:
+                raise ValueError(f"not an environment variable: {key!r}")
         limits = self.spec.limits
         seconds = limits.exec_seconds if timeout is None else timeout
+        if not seconds <= LONGEST_SECONDS:
+            raise ValueError(f"timeout: expected at most {LONGEST_SECONDS:g} seconds, found {seconds}")
         most = limits.output_bytes if output_bytes is None else output_bytes
         variables = {**self._env, **(env or {})}
         request = [
@@ -264,12 +289,11 @@ class LayeredSandbox:
             request += [os.fsencode(key), os.fsencode(value)]
         begin = time.monotonic()
         try:
-            reply = self._ask([*request, stdin], seconds + GRACE_SECONDS)
-        except SandboxClosed:
-            if self._closed or not self._killed_for_memory():
-                raise
-            self._revive()  # the kernel chose our supervisor, but the agent's memory was the reason
+            reply = self._send([*request, stdin], seconds + GRACE_SECONDS)
+        except RevivedError:
             return ExecResult(exit_code=137, cause=Cause.OUT_OF_MEMORY, seconds=time.monotonic() - begin)
+        except OSError as error:
+            raise SandboxError(f"supervisor: {error}") from error
         code, took, cause, missing, out, err, private = reply
         result = ExecResult(
             exit_code=int(code),
@@ -298,6 +322,8 @@ class LayeredSandbox:
         layers = [top, *self._frozen]
         self._move_in(self._parts.pool.take(self._parts.key(self.spec)), layers)
         self._parts.drop(layers)
+        if self._closed:  # meanwhile, by another thread
+            self._blank.end()
 
     def read(self, path: str, *, max_bytes: int | None = None) -> bytes:
         """The content of a file."""
@@ -363,9 +389,10 @@ class LayeredSandbox:
 
     def close(self) -> None:
         """End every process and give back all state."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._parts.lock:
+            if self._closed:
+                return
+            self._closed = True
         self._blank.end()
         held = [frozen for frozens in (self._frozen, *self._snapshots.values()) for frozen in frozens]
         layers = self._parts.drop(held) + ([self._top] if self._top else [])
@@ -384,19 +411,22 @@ class LayeredSandbox:
         if self._closed:
             raise SandboxClosed("the sandbox was closed")
 
-    def _ask(self, fields: Fields, seconds: float = GRACE_SECONDS) -> Fields:
+    def _send(self, fields: Fields, seconds: float) -> Fields:
+        """A request for the agent. Raises OSError for what it got wrong, `RevivedError` if too full."""
         self._check_open()
         try:
             return self._guest.request(fields, seconds)
-        except OSError as error:
-            raise SandboxError(f"supervisor: {error}") from error
+        except SandboxClosed as error:
+            if self._closed or not self._killed_for_memory():
+                raise
+            self._revive()  # the kernel chose our supervisor, but the agent's memory was the reason
+            raise RevivedError from error
 
     def _file(self, path: str, fields: Fields) -> Fields:
-        self._check_open()
         if "\0" in path:
             raise OSError(errno.EINVAL, "NUL in a path", path)
         try:
-            return self._guest.request(fields, GRACE_SECONDS * 2)
+            return self._send(fields, GRACE_SECONDS * 2)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
 
@@ -419,6 +449,16 @@ class LayeredSandbox:
         self._frozen, self._top = list(frozen), reply["layer"]
         if dead:
             self._parts.keeper.request("drop", layers=dead)
+        if detach:
+            self._make_room(reply["held"] - self._inherited)
+        else:
+            self._inherited, self._room = reply["held"], ROOM_BYTES
+
+    def _make_room(self, held: int) -> None:
+        """The pages of frozen layers go on counting as memory of the box that wrote them."""
+        if held > self._room:
+            self._room = 2 * held  # ahead of need: a change of the limit can be slow
+            self._blank.limit(self.spec.limits, self._room)
 
     def _freeze(self) -> None:
         """Turn the upper directory into the first of the layers below a new one."""

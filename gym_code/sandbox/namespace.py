@@ -143,11 +143,11 @@ class NamespaceBlank:
         """How the keeper is told which box is meant."""
         return {"box": self.number}
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, limits: Limits, held: int = 0) -> None:
         """Raise the hard wall for memory."""
         if self.group is not None:
             try:
-                self.group.limit(limits.memory_bytes, limits.disk_bytes)
+                self.group.limit(limits.memory_bytes, limits.disk_bytes + held)
             except OSError as error:
                 raise SandboxError(f"cannot limit the memory of a box: {error}") from error
 

@@ -32,8 +32,8 @@ class Blank(Protocol):
     def address(self) -> Mapping[str, JSON]:
         """How the keeper is told which box is meant."""
 
-    def limit(self, limits: Limits) -> None:
-        """Set what the box as a whole may use."""
+    def limit(self, limits: Limits, held: int = 0) -> None:
+        """Set what the box as a whole may use; held: bytes of its memory that lie in frozen layers."""
 
     def kills(self) -> int:
         """How many of its processes the kernel has killed for memory so far."""

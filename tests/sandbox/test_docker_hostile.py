@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
+from gym_code.errors import SandboxClosed
 from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.checks import LIMITS, START, start_tree
-from gym_code.sandbox.docker import DockerBackend
-from gym_code.sandbox.layered import MOST_LAYERS
+from gym_code.sandbox.docker import DockerBackend, DockerBlank
+from gym_code.sandbox.dockerd import connect
+from gym_code.sandbox.layered import MOST_LAYERS, LayeredSandbox
+from gym_code.types import Cause
 
 pytestmark = pytest.mark.docker
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
 MIB = 1 << 20
+
+
+def container_of(box: LayeredSandbox) -> str:
+    assert isinstance(box._blank, DockerBlank)
+    return box._blank.container
 
 
 def test_law_3_a_large_file_of_many_names_is_read_once(docker: DockerBackend) -> None:
@@ -78,3 +88,123 @@ def test_law_5_the_marks_of_an_overlay_cannot_be_forged(docker: DockerBackend) -
                 assert each.exec("ls pkg").stdout == b"data.bin\nmod.py\n"
                 assert each.read("README") == b"start\n"
                 assert (each.digest(), each.diff()) == (clean, b"")
+
+
+HOARD = """
+import os, socket, time
+open("/proc/self/oom_score_adj", "w").write("0")  # no better a victim than process 1, and smaller
+for _ in range(3):
+    os.fork()
+hoard = []
+try:
+    while True:
+        pair = socket.socketpair()
+        pair[0].setblocking(False)
+        hoard.append(pair)
+        try:
+            while True:
+                pair[0].send(bytes(60000))
+        except BlockingIOError:
+            pass
+except OSError:
+    time.sleep(30)
+"""
+
+
+def test_law_3_who_makes_the_kernel_kill_the_supervisor_is_blamed(docker: DockerBackend) -> None:
+    """Memory of the kernel's own, which no watchdog over processes sees."""
+    with docker.open(SPEC) as box:
+        box.write("kept", b"kept")
+        first = container_of(box)
+        for _ in range(5):
+            result = box.exec(["python3", "-c", HOARD], timeout=15)
+            assert (result.exit_code, result.cause) == (137, Cause.OUT_OF_MEMORY)
+            assert box.read("kept") == b"kept"
+            if container_of(box) != first:
+                break
+        assert container_of(box) != first  # else the supervisor was never hit
+        assert box.exec("echo alive").stdout == b"alive\n"
+
+
+def test_law_3_a_removed_container_is_our_fault_also_after_a_shortage(docker: DockerBackend) -> None:
+    with docker.open(SPEC) as box:
+        for _ in range(3):
+            if box.exec(["python3", "-c", HOARD], timeout=15).cause is Cause.OUT_OF_MEMORY:
+                break
+        connect().remove_container(container_of(box), force=True)
+        with pytest.raises(SandboxClosed):
+            box.exec("true")
+
+
+def test_law_3_what_snapshots_hold_is_not_the_agents_memory(docker: DockerBackend) -> None:
+    limits = replace(LIMITS, memory_bytes=48 * MIB)
+    with docker.open(replace(SPEC, limits=limits)) as box:
+        for _ in range(12):
+            box.write("big", bytes(16 * MIB))
+            box.snapshot()
+            assert box.exec("head -c 16M /dev/urandom > big").exit_code == 0
+            box.snapshot()
+        assert box.exec(["python3", "-c", "x = b'x' * (99 << 20)"]).cause is Cause.OUT_OF_MEMORY
+        assert box.exec("stat -c %s big").stdout == b"%d\n" % (16 * MIB)
+
+
+def test_law_3_a_file_larger_than_the_box_is_an_error_of_the_agents(docker: DockerBackend) -> None:
+    with docker.open(replace(SPEC, limits=replace(LIMITS, memory_bytes=48 * MIB))) as box:
+        box.exec("truncate -s 255M large")
+        with pytest.raises(OSError, match="Cannot allocate memory: 'large'"):
+            box.read("large")
+        assert len(box.read("large", max_bytes=1000)) == 1000
+
+
+def test_law_10_no_queue_outlives_a_restore(docker: DockerBackend) -> None:
+    with docker.open(SPEC) as box:
+        assert box.exec("touch /dev/mqueue/x").exit_code == 1
+        assert box.exec("touch /dev/shm/x").exit_code == 0
+        mounts = box.exec(
+            "for m in $(cut -d' ' -f2 /proc/mounts | sort -u); do [ -d $m -a -w $m ] && echo $m; done"
+        )
+        assert mounts.stdout.split() == [b"/dev/shm", b"/home/agent", b"/testbed", b"/tmp"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": float("inf")},
+        {"timeout": float("nan")},
+        {"timeout": 1e12},
+        {"env": {"A": "\0"}},
+        {"env": {"A=B": "c"}},
+        {"env": {"": "c"}},
+        {"cwd": "\0"},
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_and_end_no_box(
+    docker: DockerBackend, wrong: dict[str, object]
+) -> None:
+    with docker.open(SPEC) as box:
+        with pytest.raises(ValueError, match=r"NUL|variable|timeout"):
+            box.exec("true", **wrong)  # type: ignore[arg-type]
+        assert box.exec("echo alive").stdout == b"alive\n"
+
+
+def close_at(gate: threading.Barrier, box: LayeredSandbox) -> None:
+    gate.wait(20)
+    box.close()
+
+
+def test_law_8_closed_by_many_while_in_use(docker: DockerBackend) -> None:
+    """A start layer is given back once, or boxes beside this one would lose theirs."""
+    with docker.open(SPEC) as other, ThreadPoolExecutor(5) as executor:
+        for number in range(6):
+            box = docker.open(SPEC)
+            running = executor.submit(box.exec, "setsid sleep 60 & sleep 60")
+            time.sleep(0.02 * number)
+            gate = threading.Barrier(4)
+            closers = [executor.submit(close_at, gate, box) for _ in range(4)]
+            for closer in closers:
+                closer.result(20)
+            with pytest.raises(SandboxClosed):
+                running.result(20)
+        users = other._parts.store._held[other._layer.digest][1]
+        assert users == 1
+        assert other.exec("echo alive").stdout == b"alive\n"
