@@ -326,11 +326,11 @@ def home() -> Iterator[Path]:
 
 
 def shrink(home: Path, what: str) -> None:
-    """Leave next to no bytes, or files, free."""
+    """Leave next to no bytes, or not a file, free."""
     now = os.statvfs(home)
     most = {
         "size": (now.f_blocks - now.f_bfree) * now.f_frsize + (64 << 10),
-        "nr_inodes": now.f_files - now.f_ffree + 4,
+        "nr_inodes": now.f_files - now.f_ffree,
     }
     subprocess.run(["mount", "-o", f"remount,{what}={most[what]}", home], check=True)
 
