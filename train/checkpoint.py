@@ -32,10 +32,10 @@ def save_checkpoint(
     torch.save(optimizer.state_dict(), aside / "optimizer.pt")
     (aside / "state.json").write_text(json.dumps({"step": step, "config_digest": config.digest}))
     for path in (*aside.iterdir(), aside):
-        _sync(path)
+        sync(path)
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
-    _sync(root)
+    sync(root)
     write_whole(root / LATEST, final.name.encode())
     for old in root.glob("step-*"):
         if old.name < final.name:
@@ -68,12 +68,13 @@ def write_whole(path: Path, content: bytes) -> None:
     """Replace a file, synced: after a crash it holds the old bytes or the new ones, never a part."""
     aside = path.with_name(f".{path.name}.tmp")
     aside.write_bytes(content)
-    _sync(aside)
+    sync(aside)
     aside.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what a file or a directory says."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,12 +17,16 @@ from train.loss import OBJECTIVES
 CONFIGS = Path(__file__).parent / "configs"
 
 CHOICES = {
+    "engine": ("torch", "vllm"),
     "control": ("none", "shuffled"),
     "objective": tuple(OBJECTIVES),
     "old_policy": ("recomputed", "served"),
     "dtype": ("float32", "bfloat16"),
 }
 LEAST = {
+    "vllm_replicas": 1,
+    "vllm_threads": 1,
+    "vllm_cache_gib": 1,
     "group_size": 2,
     "groups": 1,
     "steps": 0,
@@ -102,6 +106,19 @@ class Config:
     """Most tokens of one forward and backward, gradients accumulated; 0: an optimizer step in one."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward: less memory, a third more work."""
+
+    engine: str = "torch"
+    """What samples: `torch`, in the trainer's process, or `vllm`, servers over HTTP."""
+    vllm_replicas: int = 1
+    """Servers that the run starts."""
+    vllm_urls: tuple[str, ...] = ()
+    """Servers that are there already; they must see the run's directory. Then none is started."""
+    vllm_threads: int = 1
+    """On a CPU: threads of a server's forward. More than one is slower for a small model."""
+    vllm_cache_gib: int = 1
+    """On a CPU: GiB of a server's key-value cache."""
+    vllm_gpu_memory: float = 0.5
+    """On a GPU: the fraction of its memory that a server takes."""
 
     eval_tasks: int = 240
     eval_held_out_tasks: int = 48

@@ -5,8 +5,8 @@ sample with the others of its group, and take a clipped policy-gradient step on 
 
     python -m train.grpo --model tiny [--control shuffled] [--seed 0] [--name NAME] [--resume]
 
-Left out on purpose, for now: other engines, and overlap of rollout with learning (sampling and grading share
-the same few cores here).
+Left out on purpose, for now: overlap of rollout with learning (sampling and grading share the same few cores
+here).
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,7 +37,7 @@ from train.advantages import shuffled, weighted_reward
 from train.checkpoint import load_checkpoint, save_checkpoint, write_whole
 from train.config import Config, load_config, to_toml
 from train.engine.base import Sampling
-from train.engine.torch import TorchEngine
+from train.engine.choose import open_engine
 from train.loss import OBJECTIVES
 from train.metrics import MetricsLog, step_metrics, write_report
 from train.model import checkpoint_activations, load_adapter, load_base, with_adapter
@@ -45,9 +47,19 @@ from train.update import update
 
 
 class Learner:
-    """A base model with its adapter, the engine that samples from both, and the boxes it plays in."""
+    """A base model with its adapter, the engine that samples from both, and the boxes it plays in.
 
-    def __init__(self, config: Config, *, threads: int = 0) -> None:
+    `directory` takes the engine's files (a temporary one without it); `report` is told while it starts.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        threads: int = 0,
+        directory: Path | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
@@ -56,35 +68,36 @@ class Learner:
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
         self.chat = ChatFormat.load(path)
-        self.engine = TorchEngine(
-            self.model,
-            end_id=self.chat.end_id,
-            slots=config.groups * config.group_size,
-            max_length=config.max_length,
-        )
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        self.backend = open_backend(config.sandbox)
-        self.roller = Roller(
-            ProceduralSuite(),
-            self.backend,
-            self.chat,
-            turns=config.turns,
-            max_length=config.max_length,
-            workers=config.workers,
-        )
+        with ExitStack() as stack:
+            self.backend = stack.enter_context(closing(open_backend(config.sandbox)))
+            if directory is None:
+                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gym-code-")))
+            self.engine = open_engine(
+                config, self.model, path, end_id=self.chat.end_id, directory=directory, report=report
+            )
+            stack.enter_context(closing(self.engine))
+            self.roller = Roller(
+                ProceduralSuite(),
+                self.backend,
+                self.chat,
+                turns=config.turns,
+                max_length=config.max_length,
+                workers=config.workers,
+            )
+            stack.enter_context(self.roller)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Learner:
-        self.roller.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.roller.__exit__(kind, error, trace)
-        self.backend.close()
+        self._stack.__exit__(kind, error, trace)
 
     def load_adapter(self, path: Path) -> None:
         """Load an adapter that was saved with a checkpoint. Raises `ConfigError` when none is there."""
@@ -144,7 +157,9 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
     began = time.perf_counter()
     log = MetricsLog(run / "metrics.jsonl")
     write_whole(run / "config.toml", to_toml(config).encode())
-    with Learner(config, threads=threads) as learner:
+    with console.status("loading the model") as status:
+        learner = Learner(config, threads=threads, directory=run, report=status.update)
+    with learner:
         done = load_checkpoint(run / "checkpoints", learner.model, learner.optimizer, config) if resume else 0
         log.cut(done)
         bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -178,10 +193,12 @@ def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, A
     segments, advantages = learn_from(trajectories, config, step)
     began = time.perf_counter()
     update = learner.update(segments, config, step)
-    learner.engine.set_version(step + 1)
     seconds = {part: spent - before[part] for part, spent in learner.roller.seconds.items()}
     seconds["train"] = time.perf_counter() - began
-    return step_metrics(step, trajectories, advantages, update, seconds)
+    began = time.perf_counter()
+    learner.engine.set_version(step + 1)
+    seconds["sync"] = time.perf_counter() - began
+    return step_metrics(step, trajectories, advantages, update | learner.engine.take_metrics(), seconds)
 
 
 def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
@@ -244,14 +261,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--control", choices=("none", "shuffled"), default=None)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--engine", choices=("torch",), default="torch", help="what serves the rollouts")
+    parser.add_argument("--engine", choices=("torch", "vllm"), default=None, help="what serves the rollouts")
     parser.add_argument("--sandbox", default=None)
     parser.add_argument("--name", default=None, help="the run's directory under runs/")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as many as torch takes")
     parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     options = parser.parse_args(argv)
     console = Console()
-    given = {key: getattr(options, key) for key in ("control", "seed", "steps", "sandbox")}
+    given = {key: getattr(options, key) for key in ("control", "seed", "steps", "sandbox", "engine")}
     try:
         config = load_config(options.model, {key: value for key, value in given.items() if value is not None})
         run = run_directory(

@@ -19,7 +19,7 @@ from gym_code.errors import SandboxError
 from gym_code.sandbox.base import Backend
 from gym_code.task import Suite
 from gym_code.types import Completion, Limits, Reward, Stop, ToolResult, Trajectory, Turn, canonical_digest
-from train.engine.base import Engine, Request, Sampling
+from train.engine.base import Dropped, Engine, Request, Sampling
 
 T = TypeVar("T")
 
@@ -130,6 +130,8 @@ class Roller:
         still = []
         for n, results in zip(playing, acted, strict=True):
             seat = seats[n]
+            if results is None:
+                continue
             seat.tokens += self._chat.observe(seat.turns[-1].completion.token_ids, results)  # type: ignore[union-attr]
             assert seat.episode is not None
             if seat.episode.stop is None and len(seat.tokens) + sampling.max_tokens > self._max_length:
@@ -140,8 +142,12 @@ class Roller:
                 graded[n] = self._pool.submit(seat.episode.finish)
         return still
 
-    def _act(self, seat: _Seat, completion: Completion) -> list[ToolResult]:
+    def _act(self, seat: _Seat, completion: Completion | Dropped) -> list[ToolResult] | None:
+        """What the tools say; None for a dropped completion, which ends the episode ungraded."""
         assert seat.episode is not None
+        if isinstance(completion, Dropped):
+            seat.episode.stop, seat.error = Stop.FAULT, f"completion dropped: {completion.reason}"
+            return None
         text = self._chat.decode(completion.token_ids)
         calls = parse_calls(text, len(seat.turns))
         seat.episode.charge(tokens=len(completion.token_ids))
@@ -179,7 +185,7 @@ class Roller:
             stop=Stop.FAULT if episode is None else episode.stop,
             patch=b"" if episode is None else episode.patch,
             reward=reward,
-            error=seat.error if episode is None else episode.error,
+            error=seat.error if episode is None or seat.error else episode.error,
         )
 
     def _timed(self, part: str, work: Callable[[], T]) -> T:

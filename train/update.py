@@ -116,7 +116,7 @@ def _backward(model: Any, forward: _Forward, config: Config, sequences: int, tok
     )
     loss, stats = policy_loss(logprobs_BT, batch, rules_of(config))
     loss.backward()
-    gap_BT = (logprobs_BT.detach() - served_BT) * mask_BT
+    gap_BT = (logprobs_BT.detach() - served_BT).double() * mask_BT
     return {
         "loss": float(loss.detach()),
         "entropy": float(entropy),

@@ -1,4 +1,10 @@
-"""The contract between the rollout scheduler and whatever samples tokens."""
+"""The contract between the rollout scheduler and whatever samples tokens.
+
+GymCodeError
+└── EngineError          nothing is left that could sample
+    ├── ReplicaError     one server failed: the others go on
+    └── DeliveryError    a server does not serve the weights it was given (law 9)
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gym_code.errors import GymCodeError
 from gym_code.types import Completion
+
+
+class EngineError(GymCodeError):
+    """What samples the tokens failed, and nothing is left that could go on."""
+
+
+class ReplicaError(EngineError):
+    """One server failed; raised to the caller only where no other is left."""
+
+
+class DeliveryError(EngineError):
+    """A server does not serve the weights that it was given: its tokens are another policy's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +51,36 @@ class Request:
     seed: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A completion that could not be had, or that cannot be trained on (a logprob is missing or no number).
+
+    The episode it belongs to is a fault of ours: ungraded, never 0.
+    """
+
+    reason: str
+
+
 class Engine(Protocol):
     """Samples completions; logprobs are those of the distribution sampled from (after temperature)."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in order. Raises `ConfigError` for a prompt that leaves no room."""
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Sequence[Completion | Dropped]:
+        """One completion a request, in order.
+
+        Raises `ConfigError` for a prompt that leaves no room, `EngineError` where nothing can sample.
+        """
 
     def release(self) -> None:
         """Forget all conversations and their caches; call it whenever the weights have changed."""
 
     def set_version(self, version: int) -> None:
-        """Name the weights that completions from now on come from, and forget the caches of older ones."""
+        """Name the weights that completions from now on come from, and forget the caches of older ones.
+
+        An engine that serves a copy of the weights delivers and proves the copy here; `DeliveryError`.
+        """
+
+    def take_metrics(self) -> dict[str, float]:
+        """Figures for the row of the step; counts start again from 0."""
+
+    def close(self) -> None:
+        """End whatever the engine started."""

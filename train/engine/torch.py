@@ -80,6 +80,13 @@ class TorchEngine:
         self._slot_of.clear()
         self._tokens = [[] for _ in range(self._slots)]
 
+    def take_metrics(self) -> dict[str, float]:
+        """Nothing: the weights that sample are the weights that learn."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
         """One completion a request, in order.
 

@@ -1,0 +1,70 @@
+"""The engine that a configuration asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from train.config import Config
+from train.engine.base import Engine, EngineError
+from train.engine.replica import Replica
+from train.engine.server import ServerSpec, start
+from train.engine.torch import TorchEngine
+from train.engine.vllm import VllmEngine
+
+KEY_VARIABLE = "GYM_CODE_VLLM_KEY"
+"""The API key of servers that are given by URL."""
+
+
+def open_engine(
+    config: Config, model: Any, base: Path, *, end_id: int, directory: Path, report: Callable[[str], None]
+) -> Engine:
+    """The engine for `model`, whose base lies in the directory `base`; logs and adapters go to `directory`.
+
+    Raises `ConfigError` where vLLM is missing, `EngineError` where it does not start or serve as it should.
+    """
+    slots = config.groups * config.group_size
+    if config.engine == "torch":
+        return TorchEngine(model, end_id=end_id, slots=slots, max_length=config.max_length)
+    replicas = _replicas(config, base, slots, directory)
+    try:
+        for replica in replicas:
+            if replica.server is not None:
+                replica.server.wait(replica.healthy, report)
+            elif not replica.healthy():
+                raise EngineError(f"no vLLM server answers at {replica.url}")
+        return VllmEngine(
+            model,
+            replicas,
+            directory / "adapters",
+            end_id=end_id,
+            max_length=config.max_length,
+            concurrency=slots,
+            dtype=config.dtype,
+            report=report,
+        )
+    except BaseException:
+        for replica in replicas:
+            replica.close()
+        raise
+
+
+def _replicas(config: Config, base: Path, slots: int, directory: Path) -> list[Replica]:
+    if config.vllm_urls:
+        key = os.environ.get(KEY_VARIABLE, "")
+        return [Replica(url.rstrip("/"), key=key, connections=slots) for url in config.vllm_urls]
+    spec = ServerSpec(
+        model=str(base.resolve()),
+        dtype=config.dtype,
+        max_length=config.max_length,
+        lora_rank=config.lora_rank,
+        sequences=slots,
+        threads=config.vllm_threads,
+        cache_gib=config.vllm_cache_gib,
+        gpu_memory=config.vllm_gpu_memory,
+        seed=config.seed,
+    )
+    servers = start(spec, config.vllm_replicas, directory)
+    return [Replica(s.url, key=s.key, server=s, connections=slots) for s in servers]

@@ -1,0 +1,94 @@
+"""One vLLM server over HTTP. The HTTP client's errors and the server's become ours here, and only here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from gym_code.errors import ConfigError
+from train.engine.base import EngineError, ReplicaError
+from train.engine.server import Server
+
+REQUEST_SECONDS = 1800.0
+"""The longest a completion may take, queueing included."""
+QUICK_SECONDS = 60.0
+
+
+class Refused(EngineError):
+    """The server understood the request and said no (HTTP 4xx): asking again would not help."""
+
+
+class Replica:
+    """A server by URL; `server` is the process where the trainer started it. Used from many threads."""
+
+    def __init__(self, url: str, *, key: str = "", server: Server | None = None, connections: int) -> None:
+        self.url, self.server = url, server
+        self.base = ""
+        """The name that the server gives the model without an adapter."""
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._path = urllib3.util.parse_url(url).path or ""
+        self._pool = urllib3.connection_from_url(url, maxsize=connections, retries=False)
+
+    def post(self, path: str, body: Mapping[str, Any], seconds: float = QUICK_SECONDS) -> bytes:
+        """The answer to a POST. Raises `Refused` (4xx) or `ReplicaError` (no answer, 5xx)."""
+        return self._request("POST", path, seconds, body)
+
+    def healthy(self) -> bool:
+        """Whether the server says that it can serve."""
+        if self.server is not None and not self.server.alive():
+            return False
+        try:
+            self._request("GET", "/health", 10.0)
+        except EngineError:
+            return False
+        return True
+
+    def check(self, max_length: int) -> None:
+        """Learn the base's name. Raises `ConfigError` for a server whose context is too short."""
+        models = json.loads(self._request("GET", "/v1/models", QUICK_SECONDS))["data"]
+        served = next(model for model in models if model.get("parent") is None)
+        if (served.get("max_model_len") or max_length) < max_length:
+            raise ConfigError(
+                "the server's context is too short",
+                where=self.url,
+                expected=f"--max-model-len {max_length} or more",
+                found=served["max_model_len"],
+            )
+        self.base = served["id"]
+
+    def load(self, name: str, path: Path) -> None:
+        """Load an adapter directory, which the server must be able to read, under a name."""
+        self.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)})
+
+    def unload(self, name: str) -> None:
+        """Forget an adapter."""
+        self.post("/v1/unload_lora_adapter", {"lora_name": name})
+
+    def close(self) -> None:
+        """Close the connections, and the server where it is ours."""
+        if self.server is not None:
+            self.server.close()
+        self._pool.close()
+
+    def _request(
+        self, method: str, path: str, seconds: float, body: Mapping[str, Any] | None = None
+    ) -> bytes:
+        try:
+            answer = self._pool.request(
+                method,
+                self._path + path,
+                body=None if body is None else json.dumps(body),
+                headers=self._headers | {"Content-Type": "application/json"},
+                timeout=urllib3.Timeout(connect=10.0, read=seconds),
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise ReplicaError(f"{self.url}{path}: {type(error).__name__}: {error}") from error
+        if answer.status == 200:
+            return answer.data
+        said = f"{self.url}{path}: HTTP {answer.status}: {answer.data[:500].decode(errors='replace')}"
+        raise Refused(said) if 400 <= answer.status < 500 else ReplicaError(said)
