@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from gym_code.types import Segment
-from train.pack import Packed, pack
+from train.attention import by_segments
+from train.pack import Packed, attends, pack
 
 CHUNK = 1024
 """Predictions a time. With a vocabulary of 152,000 a chunk's logits take 0.6 GB in fp32."""
@@ -43,13 +44,9 @@ def packed_logprobs(
     weight_VC = base.lm_head.weight
     device = weight_VC.device
     with torch.autocast(device.type, weight_VC.dtype, enabled=weight_VC.dtype == torch.bfloat16):
-        attends = packed.attends_R1LL
-        hidden_RLC = base.model(
-            input_ids=packed.ids_RL.to(device),
-            attention_mask=None if attends is None else attends.to(device),
-            position_ids=packed.positions_RL.to(device) if attends is not None else None,
-            use_cache=False,
-        ).last_hidden_state
+        inputs = _layout(packed, base)
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        hidden_RLC = base.model(**moved, use_cache=False).last_hidden_state
     hidden_NC = hidden_RLC.flatten(0, 1)[packed.predictor_N.to(device)]
     logprobs_N, entropy_N = ChunkedLogprobs.apply(
         hidden_NC, weight_VC, packed.target_N.to(device), temperature, chunk
@@ -58,6 +55,23 @@ def packed_logprobs(
     logprobs_BT = torch.where(mask_BT, logprobs_N[packed.place_BT.to(device)], 0.0)
     entropy = (entropy_N[packed.place_BT.to(device)] * mask_BT).sum() / mask_BT.sum()
     return logprobs_BT, entropy
+
+
+def _layout(packed: Packed, model: Any) -> dict[str, Any]:
+    """What the model needs to know of the rows."""
+    if packed.parents_RL is None:
+        return {"input_ids": packed.ids_RL}
+    if packed.lengths is not None and by_segments(model):
+        return {
+            "input_ids": packed.ids_RL.view(1, -1),
+            "position_ids": packed.positions_RL.view(1, -1),
+            "segment_lengths": packed.lengths,
+        }
+    return {
+        "input_ids": packed.ids_RL,
+        "position_ids": packed.positions_RL,
+        "attention_mask": attends(packed.parents_RL),
+    }
 
 
 class ChunkedLogprobs(torch.autograd.Function):  # type: ignore[misc]  # torch comes untyped here

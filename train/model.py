@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gym_code.errors import ConfigError
+from train.attention import use_segment_attention
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,9 @@ def load_base(model: str, dtype: torch.dtype) -> tuple[Any, Path]:
             expected="a directory with config.json and safetensors",
             found="none",
         )
-    return AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation="sdpa"), path
+    made = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation="sdpa")
+    use_segment_attention(made)
+    return made, path
 
 
 def with_adapter(base: Any, rank: int, alpha: float) -> Any:

@@ -35,8 +35,10 @@ class Packed:
 
     ids_RL: Tensor
     positions_RL: Tensor
-    attends_R1LL: Tensor | None
-    """True where row's token i attends to token j; None: plain causal attention."""
+    parents_RL: Tensor | None
+    """Each token's parent's place, -1 at a root and in the padding; None: a segment a row."""
+    lengths: list[int] | None
+    """Of the segments as they follow each other in all rows, padding among them; None where they share."""
     predictor_N: Tensor
     """Index into the R * L hidden states, flattened; each predicted token once."""
     target_N: Tensor
@@ -98,14 +100,17 @@ def pack(segments: Sequence[Segment], *, length: int = 0, shared: bool = False) 
     longest = max(len(row.ids) for row in rows)
     ids_RL = np.zeros((len(rows), longest), dtype=np.int64)
     positions_RL = np.zeros((len(rows), longest), dtype=np.int64)
+    parents_RL = np.full((len(rows), longest), ROOT)
     for index, row in enumerate(rows):
+        parents_RL[index, : len(row.ids)] = row.parents
         ids_RL[index, : len(row.ids)] = row.ids
         positions_RL[index, : len(row.ids)] = row.depths
     predictor_N, target_N, place_BT, mask_BT = _predictions(segments, at, longest)
     return Packed(
         ids_RL=torch.from_numpy(ids_RL),
         positions_RL=torch.from_numpy(positions_RL),
-        attends_R1LL=torch.from_numpy(_ancestors(rows, longest))[:, None] if length else None,
+        parents_RL=torch.from_numpy(parents_RL) if length else None,
+        lengths=_lengths(rows, longest) if length and not shared else None,
         predictor_N=predictor_N,
         target_N=target_N,
         place_BT=place_BT,
@@ -147,16 +152,25 @@ def _order(segments: Sequence[Segment], length: int) -> list[int]:
     )
 
 
-def _ancestors(rows: Sequence[_Row], longest: int) -> np.ndarray:
-    """(R, L, L): who attends to whom; padding to itself, for a softmax over nothing is not a number."""
-    attends = np.zeros((len(rows), longest, longest), dtype=bool)
+def _lengths(rows: Sequence[_Row], longest: int) -> list[int]:
+    starts: list[int] = []
     for index, row in enumerate(rows):
-        mine = attends[index]
-        np.fill_diagonal(mine, val=True)
-        for place, parent in enumerate(row.parents):
+        starts += [index * longest + place for place, parent in enumerate(row.parents) if parent == ROOT]
+        starts += [index * longest + len(row.ids)] if len(row.ids) < longest else []
+    ends = [*starts[1:], len(rows) * longest]
+    return [end - start for start, end in zip(starts, ends, strict=True)]
+
+
+def attends(parents_RL: Tensor) -> Tensor:
+    """(R, 1, L, L): true where token i attends to token j, one of its ancestors or itself."""
+    rows = parents_RL.numpy()
+    made = np.zeros((len(rows), 1, rows.shape[1], rows.shape[1]), dtype=bool)
+    for (mine,), parents in zip(made, rows.tolist(), strict=True):
+        np.fill_diagonal(mine, val=True)  # the padding too: a softmax over nothing is not a number
+        for place, parent in enumerate(parents):
             if parent != ROOT:
                 mine[place, : parent + 1] = mine[parent, : parent + 1]
-    return attends
+    return torch.from_numpy(made)
 
 
 def _predictions(

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Qwen2ForCausalLM
 
+from gym_code.errors import ConfigError
 from gym_code.types import Segment
+from train.attention import use_segment_attention
 from train.logprob import packed_logprobs, token_logprobs
 from train.model import tiny_config, with_adapter
-from train.pack import pack, split
+from train.pack import Packed, attends, pack, split
 
 
 def segment(group: str, ids: list[int], sampled: int) -> Segment:
@@ -28,15 +31,16 @@ def segment(group: str, ids: list[int], sampled: int) -> Segment:
 TOY = [segment("g", [5, 6, 7], 1), segment("g", [5, 6, 8, 9], 2)]
 
 
-def attends(attends_R1LL: torch.Tensor | None) -> list[list[str]]:
-    assert attends_R1LL is not None
-    return [["".join("x" if cell else "." for cell in line) for line in row[0]] for row in attends_R1LL]
+def seen(packed: Packed) -> list[list[str]]:
+    assert packed.parents_RL is not None
+    mask_R1LL = attends(packed.parents_RL)
+    return [["".join("x" if cell else "." for cell in line) for line in row[0]] for row in mask_R1LL]
 
 
 def test_a_row_each() -> None:
     packed = pack(TOY)
     assert packed.ids_RL.tolist() == [[5, 6, 7, 0], [5, 6, 8, 9]]
-    assert packed.attends_R1LL is None
+    assert packed.parents_RL is None
     # 7 is predicted at place 1 of row 0; 8 and 9 at places 1 and 2 of row 1, which are 5 and 6 of all.
     assert packed.predictor_N.tolist() == [1, 5, 6]
     assert packed.target_N.tolist() == [7, 8, 9]
@@ -49,9 +53,8 @@ def test_packed_segments_do_not_see_each_other() -> None:
     # The longest first.
     assert packed.ids_RL.tolist() == [[5, 6, 8, 9, 5, 6, 7]]
     assert packed.positions_RL.tolist() == [[0, 1, 2, 3, 0, 1, 2]]
-    assert attends(packed.attends_R1LL) == [
-        ["x......", "xx.....", "xxx....", "xxxx...", "....x..", "....xx.", "....xxx"]
-    ]
+    assert seen(packed) == [["x......", "xx.....", "xxx....", "xxxx...", "....x..", "....xx.", "....xxx"]]
+    assert packed.lengths == [4, 3]
     assert packed.predictor_N.tolist() == [5, 1, 2]
     assert packed.target_N.tolist() == [7, 8, 9]
 
@@ -61,7 +64,7 @@ def test_a_shared_prefix_is_computed_once() -> None:
     assert packed.ids_RL.tolist() == [[5, 6, 8, 9, 7]]
     assert packed.positions_RL.tolist() == [[0, 1, 2, 3, 2]]
     # 7, last, sees 5 and 6 and not 8 and 9. It is predicted where 8 is: by 6.
-    assert attends(packed.attends_R1LL) == [["x....", "xx...", "xxx..", "xxxx.", "xx..x"]]
+    assert seen(packed) == [["x....", "xx...", "xxx..", "xxxx.", "xx..x"]]
     assert packed.predictor_N.tolist() == [1, 1, 2]
     assert packed.target_N.tolist() == [7, 8, 9]
 
@@ -89,7 +92,8 @@ def test_rows_are_filled_and_never_overfull() -> None:
 
 def test_padding_sees_only_itself() -> None:
     packed = pack([segment("g", [5, 6, 7], 1), segment("h", [5, 6], 1)], length=3)
-    assert attends(packed.attends_R1LL)[1] == ["x..", "xx.", "..x"]
+    assert seen(packed)[1] == ["x..", "xx.", "..x"]
+    assert packed.lengths == [3, 2, 1]
 
 
 def test_a_step_is_split_into_forwards_with_groups_together() -> None:
@@ -101,8 +105,6 @@ def test_a_step_is_split_into_forwards_with_groups_together() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    from transformers import Qwen2ForCausalLM
-
     torch.manual_seed(0)
     config = tiny_config(64)
     config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 2
@@ -148,6 +150,30 @@ def test_layout_changes_neither_logprobs_nor_gradients(model: Any, layout: dict[
     assert float((its_logprobs_BT - logprobs_BT).abs().max()) <= 1e-5
     assert its_entropy == pytest.approx(entropy, abs=1e-5)
     assert float((its_gradients - gradients).norm() / gradients.norm()) <= 1e-5
+
+
+@pytest.mark.parametrize("length", [64, 512])
+def test_attention_by_segments_is_attention_with_a_mask(model: Any, length: int) -> None:
+    segments = conversations()
+    logprobs_BT, _, gradients = measured(model, segments)
+    use_segment_attention(model)
+    try:
+        for layout in ({"length": length}, {"length": length, "shared": True}, {}):
+            its_logprobs_BT, _, its_gradients = measured(model, segments, **layout)
+            assert float((its_logprobs_BT - logprobs_BT).abs().max()) <= 1e-5
+            assert float((its_gradients - gradients).norm() / gradients.norm()) <= 1e-5
+    finally:
+        model.set_attn_implementation("sdpa")
+
+
+def test_packed_rows_of_a_model_with_a_window_are_refused() -> None:
+    config = tiny_config(64)
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 1
+    config.use_sliding_window, config.sliding_window, config.layer_types = True, 4, ["sliding_attention"]
+    windowed = Qwen2ForCausalLM(config)
+    use_segment_attention(windowed)
+    with pytest.raises(ConfigError, match=r"packed rows need full attention .* a sliding window of 4 tokens"):
+        packed_logprobs(windowed, pack(TOY, length=8), 1.0)
 
 
 def test_sharing_computes_fewer_tokens() -> None:
