@@ -72,9 +72,15 @@ def segments(model: Any) -> list[Segment]:
 
 
 def theirs(
-    model: Any, segments: list[Segment], directory: Path, kind: str, options: dict[str, Any], **more: Any
+    model: Any,
+    segments: list[Segment],
+    directory: Path,
+    kind: str,
+    options: dict[str, Any],
+    switches: dict[str, Any] | None = None,
+    more: dict[str, torch.Tensor] | None = None,
 ) -> tuple[float, torch.Tensor]:
-    """Loss and gradients by TRL."""
+    """Loss and gradients by TRL; `switches` are set on the trainer, `more` is added to its inputs."""
     from datasets import Dataset
     from transformers import AutoTokenizer
 
@@ -100,10 +106,12 @@ def theirs(
             train_dataset=Dataset.from_dict({"prompt": ["x"] * 8}),
             processing_class=AutoTokenizer.from_pretrained(str(TINY)),
         )
-    trainer.current_gradient_accumulation_steps = 1
+    for name, value in {"current_gradient_accumulation_steps": 1, **(switches or {})}.items():
+        assert name == "current_gradient_accumulation_steps" or hasattr(trainer, name)
+        setattr(trainer, name, value)
     model.train()
     model.zero_grad(set_to_none=True)
-    loss = trainer._compute_loss(model, inputs_of(segments) | more)
+    loss = trainer._compute_loss(model, inputs_of(segments) | (more or {}))
     loss.backward()
     return float(loss.detach()), gradients(model)
 
@@ -130,7 +138,7 @@ def inputs_of(segments: list[Segment]) -> dict[str, torch.Tensor]:
 
 
 def ours(
-    model: Any, segments: list[Segment], rules: Rules, reference_BT: torch.Tensor | None = None
+    model: Any, segments: list[Segment], rules: Rules, **more: torch.Tensor
 ) -> tuple[float, torch.Tensor]:
     """Loss and gradients by us, in two packed rows that share their groups' prompts."""
     model.train()
@@ -141,9 +149,9 @@ def ours(
         old_BT=pad([s.logprobs_T for s in segments], torch.float32),
         advantages_BT=pad([s.advantages_T for s in segments], torch.float32),
         mask_BT=packed.mask_BT.float(),
-        reference_BT=reference_BT,
         sequences=len(segments),
         tokens=int(packed.mask_BT.sum()),
+        **more,
     )
     loss, stats = policy_loss(logprobs_BT, batch, rules)
     loss.backward()
@@ -208,3 +216,53 @@ def test_loss_and_gradients_are_trls(
     assert loss == pytest.approx(wanted, abs=CLOSE, rel=0)
     assert float((gradient - its_gradient).abs().max()) <= CLOSE
     assert float(its_gradient.abs().max()) > 1e-3
+
+
+def aside(segments: list[Segment], scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logprobs some nats away from the old ones, in our layout and in TRL's."""
+    generator = torch.Generator().manual_seed(1)
+    old_BT = pad([s.logprobs_T for s in segments], torch.float32)
+    other_BT = old_BT + scale * torch.randn(old_BT.shape, generator=generator)
+    starts = [s.action_mask_T.index(1) for s in segments]
+    cut = [
+        other_BT[n, start : len(s.token_ids_T)].tolist()
+        for n, (s, start) in enumerate(zip(segments, starts, strict=True))
+    ]
+    return other_BT, pad(cut, torch.float32)
+
+
+def test_the_kl_term_is_trls(model: Any, segments: list[Segment], tmp_path: Path) -> None:
+    reference_BT, its_reference = aside(segments, 0.5)
+    # GRPO's own term: TRL's default multiplies it by the ratio, as DeepSeek-V3.2 does.
+    rules = Rules(objective="grpo", clip_low=0.2, clip_high=0.2, kl_coef=0.3)
+    loss, gradient = ours(model, segments, rules, reference_BT=reference_BT)
+    wanted, its_gradient = theirs(
+        model,
+        segments,
+        tmp_path,
+        "GRPO",
+        {"loss_type": "grpo", "epsilon": 0.2, "epsilon_high": 0.2, "use_bias_correction_kl": False},
+        {"beta": 0.3},
+        {"ref_per_token_logps": its_reference},
+    )
+    assert loss == pytest.approx(wanted, abs=CLOSE, rel=0)
+    assert float((gradient - its_gradient).abs().max()) <= CLOSE
+
+
+def test_truncated_weights_act_as_trls(model: Any, segments: list[Segment], tmp_path: Path) -> None:
+    served_BT, its_served = aside(segments, 0.8)
+    rules = Rules(objective="dapo", clip_low=0.2, clip_high=0.28, tis_cap=2.0)
+    loss, gradient = ours(model, segments, rules, served_BT=served_BT)
+    weights = (inputs_of(segments)["old_per_token_logps"] - its_served).exp()
+    assert float(weights.max()) > 2.0
+    wanted, its_gradient = theirs(
+        model,
+        segments,
+        tmp_path,
+        "GRPO",
+        {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.28},
+        {"use_vllm": True, "vllm_importance_sampling_correction": True},
+        {"importance_sampling_ratio": weights.clamp(max=2.0)},
+    )
+    assert loss == pytest.approx(wanted, abs=CLOSE, rel=0)
+    assert float((gradient - its_gradient).abs().max()) <= CLOSE
