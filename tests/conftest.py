@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,10 +46,13 @@ def missing_docker() -> str | None:
 
 @functools.cache
 def missing_vllm() -> str | None:
-    """Why no vLLM server can be used here, or None. It lives in an environment of its own."""
-    if os.environ.get("GYM_CODE_VLLM"):
-        return None
-    return "GYM_CODE_VLLM does not name a vLLM server or its interpreter"
+    """Why no vLLM server can be started here, or None. It lives in an environment of its own."""
+    python = Path(os.environ.get("GYM_CODE_VLLM") or Path(__file__).parents[1] / ".venv-vllm/bin/python")
+    if not python.is_file():
+        return f"vLLM is not installed (make vllm, or GYM_CODE_VLLM): no {python}"
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    trial = subprocess.run([python, "-P", "-c", look], capture_output=True, timeout=60, check=False)
+    return None if trial.returncode == 0 else f"{python} has no vllm (make vllm)"
 
 
 @functools.cache
