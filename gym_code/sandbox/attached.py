@@ -112,16 +112,17 @@ class AttachedKeeper:
 
     def request(self, op: str, **fields: Any) -> dict[str, Any]:
         """One request and its reply. Raises `SandboxError` with the keeper's words."""
-        with self._lock:
+        with self._exchange():
             self._send(json.dumps({"op": op, **fields}).encode())
             return self._reply(REQUEST_SECONDS)
 
     def export(self, *, seconds: float, **fields: Any) -> Iterator[bytes]:
         """The change set of some layers, in pieces."""
-        with self._lock:
+        with self._exchange():
             self._send(json.dumps({"op": "export", "seconds": seconds, **fields}).encode())
             self._reply(REQUEST_SECONDS)
-            deadline = time.monotonic() + seconds
+            # The keeper gives up after `seconds` and says so; to lose it would end all boxes.
+            deadline = time.monotonic() + seconds + REQUEST_SECONDS
             pieces = []
             while piece := self._frame(deadline):
                 pieces.append(piece)
@@ -129,10 +130,13 @@ class AttachedKeeper:
 
     def store(self, name: str, layer: Path) -> None:
         """Have it keep a copy of a start layer, owned by the boxes' uid."""
-        with self._lock:
+        with self._exchange():
             self._send(json.dumps({"op": "store", "name": name}).encode())
-            with tarfile.open(fileobj=cast("IO[bytes]", _Frames(self)), mode="w|") as archive:
-                archive.add(layer, arcname=".", filter=_nobodys)
+            try:
+                with tarfile.open(fileobj=cast("IO[bytes]", _Frames(self)), mode="w|") as archive:
+                    archive.add(layer, arcname=".", filter=_nobodys)
+            except OSError as error:
+                self._lose(f"cannot be sent a start layer: {error}", error)
             self._send(b"")
             self._reply(REQUEST_SECONDS)
 
@@ -140,6 +144,18 @@ class AttachedKeeper:
         """Hang up; it ends, and everything it made goes with it."""
         self.lost = True
         self._stream.close()
+
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """A request and all of its reply: one that is interrupted would leave it to a later request."""
+        with self._lock:
+            try:
+                yield
+            except SandboxError:
+                raise
+            except BaseException:
+                self.close()
+                raise
 
     def _send(self, body: bytes) -> None:
         if self.lost:

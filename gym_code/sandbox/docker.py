@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import re
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,13 +110,20 @@ class Daemon:
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self._made: weakref.WeakSet[APIClient] = weakref.WeakSet()
 
     @property
     def client(self) -> APIClient:
         """This thread's client."""
         if not hasattr(self._local, "client"):
             self._local.client = connect()
+            self._made.add(self._local.client)
         return self._local.client
+
+    def close(self) -> None:
+        """Give the connections back that wait to be used again."""
+        for client in list(self._made):
+            client.close()
 
 
 class DockerParts(Parts):
@@ -163,6 +172,7 @@ class DockerParts(Parts):
         self.pool.close()
         self.removal.close()
         self.keeper.close()
+        self.daemon.close()
 
     def image(self, environment: Environment) -> EnvironmentImage:
         """The image of an environment, built where it is not known yet."""
@@ -381,6 +391,18 @@ def remove_container(client: APIClient, container: str) -> None:
                 raise
 
 
+def remove_volume(client: APIClient, name: str) -> None:
+    """Remove a volume; nothing happens where it is gone, or in use again."""
+    from docker.errors import APIError
+
+    with translated("remove a volume"):
+        try:
+            client.remove_volume(name)
+        except APIError as error:
+            if error.status_code not in (404, 409):
+                raise
+
+
 def volume(name: str, place: str, *, read_only: bool = False, populate: bool = False) -> Any:
     """A named volume as a mount; `populate`: an empty one takes what the image has there."""
     from docker.types import Mount
@@ -468,10 +490,9 @@ def gc_docker(*, everything: bool = False, dry_run: bool = False) -> DockerGcRep
     containers = remove_orphans(client, dry_run=dry_run)
     with translated("list volumes"):
         names = [row["Name"] for row in client.volumes(filters={"dangling": True})["Volumes"] or ()]
-    wanted = (GUEST_VOLUME, LAYERS_VOLUME) if everything else (GUEST_VOLUME,)
-    volumes = tuple(sorted(name for name in names if name.startswith(wanted)))
+    ours = re.compile(f"{GUEST_VOLUME}[0-9a-f]{{24}}" + (f"|{LAYERS_VOLUME}" if everything else ""))
+    volumes = tuple(sorted(name for name in names if ours.fullmatch(name)))
     if not dry_run:
         for name in volumes:
-            with translated("remove a volume"):
-                client.remove_volume(name)
+            remove_volume(client, name)
     return DockerGcReport(containers=containers, volumes=volumes)

@@ -11,7 +11,8 @@ import functools
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from gym_code.sandbox.lease import alive, owner_tag
 
 if TYPE_CHECKING:
     from docker import APIClient
+    from requests.adapters import BaseAdapter
 
 KIND, OWNER, HOST = "gym-code.kind", "gym-code.owner", "gym-code.host"
 """Labels: what it is; `pid-start` of the owning process; where that process runs."""
@@ -48,7 +50,14 @@ def connect() -> APIClient:
         place = where or "unix:///var/run/docker.sock"
         raise SandboxUnavailable(f"no Docker daemon answers at {place}: {_short(error)}; {_MEND}") from error
     client.timeout = CALL_SECONDS
+    # Connections that wait to be used again lie in cycles: they would outlive their client.
+    weakref.finalize(client, _close, tuple(client.adapters.values())).atexit = False
     return client
+
+
+def _close(adapters: Iterable[BaseAdapter]) -> None:
+    for adapter in adapters:
+        adapter.close()
 
 
 def _context_host() -> str | None:
@@ -106,4 +115,18 @@ def labels(kind: str) -> dict[str, str]:
 
 def orphaned(found: Mapping[str, str]) -> bool:
     """Whether labels name an owner on this machine that is dead."""
-    return found.get(HOST) == host_id() and not alive(found.get(OWNER, ""))
+    owner = found.get(OWNER, "")
+    return found.get(HOST) == host_id() and not alive(owner) and not _hidden(owner.partition("-")[0])
+
+
+def _hidden(pid: str) -> bool:
+    """Whether a process runs that /proc does not show us (`hidepid`): another user's may well be alive."""
+    if not pid.isdigit() or os.path.exists(f"/proc/{pid}"):
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -95,11 +95,15 @@ class KeeperLink:
                 raise SandboxClosed("the keeper has not answered an earlier request")
             try:
                 socket.send_fds(self._socket, [data], list(fds))
+                return self._receive()
             except OSError as error:
                 self.lost = True
                 self._socket.close()
                 raise SandboxClosed(f"the keeper is gone: {error}") from error
-            return self._receive()
+            except KeyboardInterrupt:  # the same holds for a reply that was not waited for
+                self.lost = True
+                self._socket.close()
+                raise
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         try:
@@ -167,10 +171,13 @@ class GuestLink:
         try:
             self._socket.settimeout(seconds)
             self._socket.sendall(pack(fields))
+            reply = self._receive(seconds)
         except OSError as error:
             self._socket.close()  # a frame may have gone out in part: nothing after it would be understood
             raise SandboxClosed(f"the supervisor is gone: {error}") from error
-        reply = self._receive(seconds)
+        except KeyboardInterrupt:
+            self._socket.close()  # or the reply would be taken for that of a later request
+            raise
         if reply[0] == b"err":
             number = int(reply[1])
             raise OSError(number, reply[2].decode("utf-8", "replace"))

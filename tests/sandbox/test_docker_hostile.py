@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +14,11 @@ from dataclasses import replace
 
 import pytest
 
-from gym_code.errors import SandboxClosed
+from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.checks import LIMITS, START, start_tree
-from gym_code.sandbox.docker import DockerBackend, DockerBlank
-from gym_code.sandbox.dockerd import connect
+from gym_code.sandbox.docker import GUEST_VOLUME, LAYERS_VOLUME, DockerBackend, DockerBlank, gc_docker
+from gym_code.sandbox.dockerd import HOST, OWNER, connect, host_id, orphaned
 from gym_code.sandbox.layered import MOST_LAYERS, LayeredSandbox
 from gym_code.types import Cause
 
@@ -208,3 +213,85 @@ def test_law_8_closed_by_many_while_in_use(docker: DockerBackend) -> None:
         users = other._parts.store._held[other._layer.digest][1]
         assert users == 1
         assert other.exec("echo alive").stdout == b"alive\n"
+
+
+CYCLES = """
+import gc, os, threading
+from gym_code.sandbox.base import BoxSpec
+from gym_code.sandbox.checks import LIMITS, START, start_tree
+from gym_code.sandbox.docker import DockerBackend
+
+gc.disable()  # nothing may wait for the collector
+spec = BoxSpec(start=start_tree(START), limits=LIMITS)
+for _ in range(3):
+    with DockerBackend(spare=1) as backend, backend.open(spec) as box:
+        box.exec("true")
+        (fork,) = box.fork(1)
+    print(len(os.listdir("/proc/self/fd")), threading.active_count())
+"""
+
+
+def test_law_8_a_closed_backend_holds_no_descriptor_and_no_thread() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", CYCLES], capture_output=True, text=True, timeout=100, check=True
+    )
+    first, *others = answer.stdout.splitlines()
+    assert first.endswith(" 1")
+    assert others == [first, first]
+
+
+def test_law_3_an_interrupted_request_leaves_its_reply_to_nobody(docker: DockerBackend) -> None:
+    """Ctrl-C in a notebook, whose user then goes on."""
+    lost = DockerBackend(spare=0)
+    with lost, lost.open(SPEC) as box, lost.open(SPEC) as other:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        old = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                box.exec("sleep 2; echo late")
+            time.sleep(2)
+            with pytest.raises(SandboxClosed):
+                box.exec("echo second")
+            keeper = other._parts.keeper
+            other.exec("for i in $(seq 3000); do echo $i > f$i; done")
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            with pytest.raises(KeyboardInterrupt):
+                _ = [other.digest() for _ in range(1000)]
+            assert keeper.lost
+            with pytest.raises(SandboxError):
+                other.diff()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+
+
+def test_gc_removes_our_volumes_and_no_others(docker: DockerBackend) -> None:
+    docker.prepare(SPEC)
+    old = GUEST_VOLUME + secrets.token_hex(12)
+    others = [f"{LAYERS_VOLUME}-backup", f"{GUEST_VOLUME}mine"]
+    client = connect()
+    for name in (old, *others):
+        client.create_volume(name)
+    try:
+        assert set(gc_docker(everything=True, dry_run=True).volumes) & {old, *others, LAYERS_VOLUME} == {old}
+        gc_docker()
+        left = {row["Name"] for row in client.volumes()["Volumes"]}
+        assert left >= {*others, LAYERS_VOLUME}
+        assert old not in left
+    finally:
+        for name in others:
+            client.remove_volume(name)
+
+
+def test_law_8_an_owner_whom_proc_hides_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hidepid` on a shared machine: the containers of others are theirs."""
+    labels = {HOST: host_id(), OWNER: f"{os.getpid() + 1_000_000_000}-17"}
+    assert orphaned(labels)
+    answers = {PermissionError: False, ProcessLookupError: True}
+    for error, dead in answers.items():
+
+        def refuse(pid: int, number: int, error: type[OSError] = error) -> None:
+            raise error
+
+        monkeypatch.setattr(os, "kill", refuse)
+        assert orphaned(labels) is dead
