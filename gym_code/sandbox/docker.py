@@ -275,6 +275,8 @@ class DockerParts(Parts):
             entrypoint=runtime.guest_command(),
             user=f"{bwrap.AGENT_UID}:{bwrap.AGENT_UID}",
             hostname=bwrap.HOSTNAME,
+            # What an image sets for its own programs is not for our supervisor's loader.
+            environment=dict.fromkeys(("LD_PRELOAD", "LD_AUDIT", "GLIBC_TUNABLES"), ""),
             working_dir="/",
             stdin_open=True,
             stop_signal=STOP_SIGNAL,
