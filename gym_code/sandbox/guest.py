@@ -561,6 +561,10 @@ def answer(owner: int, limits: Limits, request: Fields) -> Fields:
             return [b"ok", b"%d" % os.getpid()]
     except OSError as error:
         return [b"err", b"%d" % (error.errno or errno.EIO), (error.strerror or str(error)).encode()]
+    except (
+        RecursionError
+    ):  # of `realpath` and `makedirs`: both can be driven by the agent, and must not end us
+        return [b"err", b"%d" % errno.ELOOP, b"too many levels of directories or symbolic links"]
     return [b"err", b"%d" % errno.ENOSYS, b"unknown request"]
 
 

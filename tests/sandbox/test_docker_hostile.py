@@ -20,9 +20,10 @@ from gym_code.sandbox.checks import LIMITS, START, start_tree
 from gym_code.sandbox.docker import GUEST_VOLUME, LAYERS_VOLUME, DockerBackend, DockerBlank, gc_docker
 from gym_code.sandbox.dockerd import HOST, OWNER, connect, host_id, orphaned
 from gym_code.sandbox.layered import MOST_LAYERS, LayeredSandbox
+from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.types import Cause
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.sandbox]
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
 MIB = 1 << 20
 
@@ -159,6 +160,22 @@ def test_law_3_a_file_larger_than_the_box_is_an_error_of_the_agents(docker: Dock
         with pytest.raises(OSError, match="Cannot allocate memory: 'large'"):
             box.read("large")
         assert len(box.read("large", max_bytes=1000)) == 1000
+
+
+def test_law_3_paths_too_long_to_follow_end_no_supervisor(
+    docker: DockerBackend, namespace: NamespaceBackend
+) -> None:
+    for backend in (docker, namespace):
+        with backend.open(SPEC) as box:
+            box.exec("ln -s target l0; for i in $(seq 1200); do ln -s l$((i-1)) l$i; done")
+            clean = box.digest()
+            for path in ("l1200", "a/" * 1500 + "f"):
+                with pytest.raises(OSError, match="too many levels"):
+                    box.write(path, b"x")
+            assert box.digest() == clean
+            box.write("l7", b"followed")
+            box.write("b/" * 100 + "f", b"made")
+            assert box.exec("cat target $(find b -name f)").stdout == b"followedmade"
 
 
 def test_law_10_no_queue_outlives_a_restore(docker: DockerBackend) -> None:
