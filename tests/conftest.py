@@ -49,7 +49,7 @@ def missing_vllm() -> str | None:
     """Why no vLLM server can be started here, or None. It lives in an environment of its own."""
     python = Path(os.environ.get("GYM_CODE_VLLM") or Path(__file__).parents[1] / ".venv-vllm/bin/python")
     if not python.is_file():
-        return f"vLLM is not installed (make vllm, or GYM_CODE_VLLM): no {python}"
+        return f"vLLM is not installed (make vllm, or GYM_CODE_VLLM): there is no {python}"
     look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
     trial = subprocess.run([python, "-P", "-c", look], capture_output=True, timeout=60, check=False)
     return None if trial.returncode == 0 else f"{python} has no vllm (make vllm)"

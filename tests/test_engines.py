@@ -28,7 +28,7 @@ def run_marked_test(tmp_path: Path, marker: str, *, ci: bool, programs: str = "/
     [
         ("sandbox", "bubblewrap is not installed (apt-get install bubblewrap)"),
         ("docker", "docker is not installed"),
-        ("vllm", "GYM_CODE_VLLM does not name a vLLM server or its interpreter"),
+        ("vllm", "vLLM is not installed (make vllm, or GYM_CODE_VLLM)"),
     ],
 )
 def test_missing_engine(tmp_path: Path, marker: str, reason: str) -> None:
