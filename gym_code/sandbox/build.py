@@ -15,6 +15,8 @@ from gym_code.data import containers_directory
 from gym_code.errors import EnvironmentBuildError
 from gym_code.sandbox.dockerd import KIND, translated
 from gym_code.sandbox.image import clean_environment, find_pip
+from gym_code.sandbox.layout import open_home
+from gym_code.sandbox.lease import hold, unused
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -58,29 +60,36 @@ def build(
     tell = progress or (lambda _: None)
     proxies = {key: os.environ[key] for name in _PROXIES for key in (name, name.upper()) if key in os.environ}
     step, lines = "", list[str]()
-    with translated(f"build {tag}"):
-        stream = client.build(
-            fileobj=_context({**files, "Dockerfile": dockerfile.encode()}),
-            custom_context=True,
-            tag=tag,
-            buildargs={**proxies, **arguments},
-            labels=dict(labels),
-            network_mode="host",
-            rm=True,
-            forcerm=True,
-            timeout=BUILD_SECONDS,
-            decode=True,
-        )
-        problem = ""
-        for event in stream:
-            for line in str(event.get("stream", "")).splitlines():
-                if line.startswith("Step "):
-                    step, lines = line.partition(" : ")[2], []
-                    tell(f"{tag}: {line}")
-                elif line.strip():
-                    lines.append(line.rstrip())
-            problem = str(event.get("error", problem))
-    remove_stages(client)
+    lock = open_home().bases / "stages.use"
+    using = hold(lock)
+    try:
+        with translated(f"build {tag}"):
+            stream = client.build(
+                fileobj=_context({**files, "Dockerfile": dockerfile.encode()}),
+                custom_context=True,
+                tag=tag,
+                buildargs={**proxies, **arguments},
+                labels=dict(labels),
+                network_mode="host",
+                rm=True,
+                forcerm=True,
+                timeout=BUILD_SECONDS,
+                decode=True,
+            )
+            problem = ""
+            for event in stream:
+                for line in str(event.get("stream", "")).splitlines():
+                    if line.startswith("Step "):
+                        step, lines = line.partition(" : ")[2], []
+                        tell(f"{tag}: {line}")
+                    elif line.strip():
+                        lines.append(line.rstrip())
+                problem = str(event.get("error", problem))
+    finally:
+        os.close(using)
+    with unused(lock) as last:  # the stages of a build that goes on look just like those of one that is over
+        if last:
+            remove_stages(client)
     if problem:
         said = "\n".join([*lines[-ERROR_LINES:], problem])
         raise EnvironmentBuildError(f"cannot build {tag}: {step or 'the recipe'}\n{said}")
@@ -99,7 +108,7 @@ def _context(files: Mapping[str, bytes]) -> io.BytesIO:
 
 
 def remove_stages(client: APIClient) -> None:
-    """Remove what only helped to build; what another build still uses stays until that one removes it."""
+    """Remove what only helped to build. Call it while no build goes on, whose stages would go too."""
     from docker.errors import APIError
 
     with translated("remove the stages of a build"):

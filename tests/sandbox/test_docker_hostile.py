@@ -16,9 +16,10 @@ import pytest
 
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox.base import BoxSpec
+from gym_code.sandbox.build import build
 from gym_code.sandbox.checks import LIMITS, START, start_tree
 from gym_code.sandbox.docker import GUEST_VOLUME, LAYERS_VOLUME, DockerBackend, DockerBlank, gc_docker
-from gym_code.sandbox.dockerd import HOST, OWNER, connect, host_id, orphaned
+from gym_code.sandbox.dockerd import HOST, KIND, OWNER, connect, host_id, orphaned
 from gym_code.sandbox.layered import MOST_LAYERS, LayeredSandbox
 from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.types import Cause
@@ -235,6 +236,7 @@ def test_law_8_closed_by_many_while_in_use(docker: DockerBackend) -> None:
 CYCLES = """
 import gc, os, threading
 from gym_code.sandbox.base import BoxSpec
+from gym_code.sandbox.build import build
 from gym_code.sandbox.checks import LIMITS, START, start_tree
 from gym_code.sandbox.docker import DockerBackend
 
@@ -312,3 +314,37 @@ def test_law_8_an_owner_whom_proc_hides_is_not_taken_for_dead(monkeypatch: pytes
 
         monkeypatch.setattr(os, "kill", refuse)
         assert orphaned(labels) is dead
+
+
+STAGED = """
+ARG BASE
+FROM ${BASE} AS first
+LABEL gym-code.kind=stage
+COPY number /number
+RUN cat /number
+RUN echo made > /made
+FROM scratch
+COPY --from=first /made /made
+"""
+
+
+def test_builds_at_the_same_time_leave_each_others_stages_alone(docker: DockerBackend) -> None:
+    docker.prepare(SPEC)
+    base = connect().images(name="gym-code/base")[0]["Id"]
+
+    def work(number: int) -> str:
+        client, tag = connect(), f"gym-code/hostile:{secrets.token_hex(6)}"
+        time.sleep(0.3 * number)
+        build(
+            client,
+            tag=tag,
+            dockerfile=STAGED,
+            files={"number": secrets.token_bytes(8)},
+            arguments={"BASE": base},
+            labels={KIND: "test"},
+        )
+        client.remove_image(tag)
+        return tag
+
+    with ThreadPoolExecutor(6) as executor:
+        assert len(set(executor.map(work, range(6)))) == 6
