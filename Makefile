@@ -26,6 +26,7 @@ AGENT ?= oracle
 SANDBOX ?= auto
 OUT ?= runs/$(AGENT).jsonl
 FORCE ?=
+PYTEST ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
 .PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox
@@ -100,8 +101,8 @@ $(ORACLE): $(STAMP)
 	@$(BIN)/python -m pip install -q -e '.[oracle]' && touch $@ \
 	  || echo "setup: TRL could not be installed: the comparisons with it are left out" >&2
 
-test: setup $(ORACLE) docker-ready  ## set up and run all tests
-	$(BIN)/python -m pytest
+test: setup $(ORACLE) docker-ready  ## set up and run all tests: [PYTEST="-k name"] (those of vLLM run after `make vllm`)
+	$(BIN)/python -m pytest $(PYTEST)
 
 check: setup $(ORACLE) docker-ready  ## lint, formatting, types, tests
 	$(BIN)/ruff check .
