@@ -18,6 +18,7 @@ import re
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,6 +71,7 @@ class DockerBackend(LayeredBackend):
         super().__init__(home, spare=spare)
         self._cpus = cpus
         self._about: Mapping[str, Any] | None = None
+        self._left: deque[str] = deque()
 
     def capabilities(self) -> Capabilities:
         """What works here: raises `SandboxUnavailable` when nothing does."""
@@ -100,7 +102,7 @@ class DockerBackend(LayeredBackend):
     def _start(self) -> DockerParts:
         home = open_home(self._root)
         reap(home)
-        parts = DockerParts(home, self._spare, self._cpus)
+        parts = DockerParts(home, self._spare, self._cpus, self._left)
         self._about = parts.about
         return parts
 
@@ -131,7 +133,7 @@ class DockerParts(Parts):
 
     keeper: AttachedKeeper
 
-    def __init__(self, home: Home, spare: int, cpus: float | None) -> None:
+    def __init__(self, home: Home, spare: int, cpus: float | None, left: deque[str]) -> None:
         super().__init__()
         self.daemon, self.home, self.store = Daemon(), home, Store(home)
         client = self.daemon.client
@@ -143,10 +145,10 @@ class DockerParts(Parts):
         self.images: dict[str, EnvironmentImage] = {}
         self.environments: dict[str, Environment] = {}
         """By the id of their image."""
-        self.guest_volume, self.keeper = start_keeper(client)
+        self.guest_volume, self.keeper, self.keeper_container = start_keeper(client)
         self.shipped: set[str] = set()
         self.shipping = threading.Lock()
-        self.removal = Removal(self.daemon)
+        self.removal = Removal(self.daemon, left)
         self.pool = Pool(self.launch, spare, workers=WORKERS)
 
     def notes(self) -> Mapping[str, str]:
@@ -170,6 +172,8 @@ class DockerParts(Parts):
     def close(self) -> None:
         """Remove the containers that are left."""
         self.pool.close()
+        if self.keeper.lost:  # else it ends by itself, when it has tidied up
+            self.removal.add(self.keeper_container)
         self.removal.close()
         self.keeper.close()
         self.daemon.close()
@@ -356,10 +360,15 @@ def ended_for_memory(client: APIClient, container: str) -> bool:
 
 
 class Removal:
-    """Makes sure, in the background, that containers are gone. Idempotent."""
+    """Makes sure, in the background, that containers are gone. Idempotent.
 
-    def __init__(self, daemon: Daemon) -> None:
-        self.daemon = daemon
+    left: containers that could not be removed yet, for their daemon was out of reach. Not all go by
+    themselves: one may never have been started, or a daemon that was killed holds it for dead. They are tried
+    again with the next one, and at the end.
+    """
+
+    def __init__(self, daemon: Daemon, left: deque[str]) -> None:
+        self.daemon, self._left = daemon, left
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._worker = threading.Thread(target=self._work, name="gym-code-removal", daemon=True)
         self._worker.start()
@@ -374,9 +383,20 @@ class Removal:
         self._worker.join(CLOSE_SECONDS)
 
     def _work(self) -> None:
-        while (container := self._waiting.get()) is not None:
-            with contextlib.suppress(SandboxError):  # a daemon that is gone: `gc` finds what it left
+        more = True
+        while more:
+            if more := (container := self._waiting.get()) is not None:
+                self._left.append(container)
+            self._remove_all()
+
+    def _remove_all(self) -> None:
+        while self._left:
+            container = self._left.pop()
+            try:
                 remove_container(self.daemon.client, container)
+            except SandboxError:
+                self._left.appendleft(container)
+                return
 
 
 def remove_container(client: APIClient, container: str) -> None:
@@ -412,8 +432,8 @@ def volume(name: str, place: str, *, read_only: bool = False, populate: bool = F
     return Mount(place, name, type="volume", read_only=read_only, no_copy=not populate)
 
 
-def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
-    """The name of the volume with the supervisor, and a keeper that has come up."""
+def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper, str]:
+    """The name of the volume with the supervisor, a keeper that has come up, and its container."""
     image = guest_image(client)
     name = GUEST_VOLUME + image.rpartition(":")[2][:24]
     with translated("start the keeper"):
@@ -452,7 +472,7 @@ def start_keeper(client: APIClient) -> tuple[str, AttachedKeeper]:
             f"the Docker daemon's kernel mounts no overlay in a user namespace: {problem}; "
             "it needs Linux 5.11"
         )
-    return name, keeper
+    return name, keeper, str(made["Id"])
 
 
 KEEPER = (

@@ -78,6 +78,20 @@ class Engine:
         command = ["docker", "-H", self.address, *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
 
+    def containers(self) -> list[str]:
+        """Ids of what it holds. One that was killed may go on listing some that are gone, as dead."""
+        listed = self.docker("ps", "-aq", "--no-trunc")
+        inspect = ["docker", "-H", self.address, "inspect"]
+        return [
+            each for each in listed if subprocess.run([*inspect, each], capture_output=True).returncode == 0
+        ]
+
+    def notes(self) -> str:
+        """What it has noted of its containers: why it has not removed them."""
+        found = self.containers()
+        lines = (self.root / "log").read_text().splitlines()
+        return "\n".join(line for line in lines if any(each in line for each in found))
+
     def load(self, images: list[str]) -> None:
         """Copy images from the daemon that serves the other tests."""
         save_them = ["docker", "save", *images]
@@ -106,7 +120,7 @@ class Engine:
         """End it and remove all it had."""
         if self.process is None:  # what it left running it ends when it comes up again
             self.start()
-        for container in self.docker("ps", "-aq"):
+        for container in self.containers():
             self.docker("rm", "-f", container)
         self.kill(signal.SIGTERM)
         self._end_helpers()

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
 from agents.loop import play
 from agents.policy import Decision
@@ -96,7 +97,7 @@ def engine(machine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]
     if machine.process is None:  # a test that failed left it so
         machine.start()
     yield machine
-    assert eventually(lambda: machine.docker("ps", "-aq") == [])
+    assert eventually(lambda: machine.containers() == []), machine.notes()
     assert machine.docker("volume", "ls", "-qf", "dangling=false") == []
 
 
@@ -118,7 +119,8 @@ def soon(call: Callable[[], object], seconds: float = 0.7) -> Iterator[None]:
 def containers(kind: str) -> list[str]:
     """Ids of our own containers of a kind."""
     rows = connect().containers(all=True, filters={"label": f"{KIND}={kind}"})
-    return [row["Id"] for row in rows if row["Labels"].get(OWNER, "").startswith(f"{os.getpid()}-")]
+    ours = [row for row in rows if row["Labels"].get(OWNER, "").startswith(f"{os.getpid()}-")]
+    return [row["Id"] for row in ours if row["State"] != "dead"]
 
 
 def remove(*found: str) -> None:
@@ -394,7 +396,7 @@ def test_law_8_gc_after_kill_9_leaves_nothing(
     with pytest.raises(SystemExit) as ended:
         main(["gc", "--all", "--json"])
     assert ended.value.code in (0, None)
-    assert eventually(lambda: engine.docker("ps", "-aq") == [])
+    assert eventually(lambda: engine.containers() == [])
     with pytest.raises(SystemExit):
         main(["gc", "--all", "--json"])  # volumes are in use until their containers are gone
     assert engine.docker("volume", "ls", "-q") == []
@@ -445,6 +447,25 @@ def test_law_3_a_network_that_breaks(line: Line) -> None:
         line.mend()
         with backend.open(SPEC) as box:
             assert box.exec("echo alive").stdout == b"alive\n"
+
+
+@pytest.mark.docker
+def test_law_8_a_box_created_and_never_started_is_removed_when_the_daemon_is_in_reach(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a one does not end with its stream, as others do."""
+    with DockerBackend(spare=0) as backend:
+        backend.prepare(SPEC)
+        with monkeypatch.context() as patch:
+            patch.setattr(APIClient, "start", lambda *_: line.cut())
+            with pytest.raises(SandboxError):
+                backend.open(SPEC)
+        assert eventually(lambda: len(backend._left) == 1)
+        line.mend()
+        assert len(containers("box")) == 1
+        with backend.open(SPEC):
+            pass
+        assert eventually(lambda: containers("box") == [])
 
 
 @pytest.mark.docker
