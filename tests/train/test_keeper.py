@@ -13,8 +13,9 @@ import pytest
 from gym_code.errors import ConfigError
 from train.engine.server import KEEPER, VARIABLE, vllm_python
 
-# A server that has a helper in its process group and outlives a polite request to end.
-SERVER = "trap '' TERM; sleep 987 & echo $$ $! > pids; wait; wait"
+# A server with a helper in its process group; the stubborn one outlives a polite request to end.
+POLITE = "sleep 987 & echo $$ $! > pids; wait"
+STUBBORN = f"trap '' TERM; {POLITE}"
 OWNER = """
 import subprocess, sys, time
 keeper = subprocess.Popen([sys.executable, "-I", sys.argv[1], sys.argv[2], "sh", "-c", sys.argv[3]],
@@ -41,10 +42,10 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-def start(tmp_path: Path) -> tuple[subprocess.Popen[str], int, list[int]]:
+def start(tmp_path: Path, server: str) -> tuple[subprocess.Popen[str], int, list[int]]:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    command = [sys.executable, "-c", OWNER, str(KEEPER), str(scratch), SERVER, str(tmp_path)]
+    command = [sys.executable, "-c", OWNER, str(KEEPER), str(scratch), server, str(tmp_path)]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     keeper = int(owner.stdout.readline())
@@ -54,7 +55,7 @@ def start(tmp_path: Path) -> tuple[subprocess.Popen[str], int, list[int]]:
 
 
 def test_law_8_a_killed_owner_leaves_no_server(tmp_path: Path) -> None:
-    owner, keeper, server = start(tmp_path)
+    owner, keeper, server = start(tmp_path, STUBBORN)
     owner.kill()
     owner.wait()
     assert soon(lambda: all(gone(pid) for pid in [keeper, *server]))
@@ -62,7 +63,7 @@ def test_law_8_a_killed_owner_leaves_no_server(tmp_path: Path) -> None:
 
 
 def test_law_8_a_killed_server_takes_its_helpers_along(tmp_path: Path) -> None:
-    owner, keeper, server = start(tmp_path)
+    owner, keeper, server = start(tmp_path, POLITE)
     os.kill(server[0], signal.SIGKILL)
     assert soon(lambda: all(gone(pid) for pid in [keeper, *server]))
     owner.kill()
@@ -70,10 +71,10 @@ def test_law_8_a_killed_server_takes_its_helpers_along(tmp_path: Path) -> None:
 
 
 def test_law_8_a_killed_keeper_takes_the_server_along(tmp_path: Path) -> None:
-    owner, keeper, server = start(tmp_path)
+    owner, keeper, server = start(tmp_path, POLITE)
     os.kill(keeper, signal.SIGKILL)
-    assert soon(lambda: gone(server[0]))
-    os.kill(server[1], signal.SIGKILL)
+    assert soon(lambda: all(gone(pid) for pid in server))
+    assert soon(lambda: not (tmp_path / "scratch").exists())
     owner.kill()
     owner.wait()
 

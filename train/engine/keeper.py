@@ -2,13 +2,13 @@
 
 Standard input is a pipe whose other end only the owner holds. When it closes, because the owner is done or
 was killed, the server's whole process group ends (asked first, then killed) and the scratch directory is
-removed. A server whose keeper is killed gets SIGKILL from the kernel. Standard library only; one thread.
+removed. A guard, forked before the server is started, does the same when the keeper is killed. Standard
+library only; one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import shutil
@@ -17,54 +17,79 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 10.0
-"""Between asking the server to end and killing it: it has shared memory to give back."""
+"""Between asking the group to end and killing it: a server has shared memory to give back."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DONE = b"done"
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if int(its_group) == group and state not in "ZX":
+                    found.append(int(entry.name))
+    return found
+
+
+def end(group: int, scratch: str) -> None:
+    """End a process group and remove the scratch directory."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        if members(group):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+        while members(group) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def guard(scratch: str) -> int:
+    """Fork a process that ends the group when this one dies; a pipe to tell it the group, and `DONE`."""
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(reading)
+        return writing
+    os.setsid()
+    os.close(writing)
+    told = b""
+    while piece := os.read(reading, 100):
+        told += piece
+    if told and not told.endswith(DONE):
+        end(int(told), scratch)
+    os._exit(0)
 
 
 def exited(child: subprocess.Popen[bytes]) -> bool:
-    """Whether the child has ended. It is not reaped, so its process group keeps its number."""
+    """Whether the child has ended. It is not reaped, so nobody else can get the number of its group."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def end(child: subprocess.Popen[bytes]) -> int:
-    """End the child's process group; the child's exit status."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    if not exited(child):
-        child.send_signal(signal.SIGTERM)
-    while not exited(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    return child.wait()
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command until it ends or the owner does; the command's exit status."""
     scratch, command = argv[0], argv[1:]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    libc, keeper = ctypes.CDLL(None, use_errno=True), os.getpid()
-
-    def die_with_the_keeper() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != keeper:
-            os._exit(1)
-
+    to_guard = guard(scratch)
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_the_keeper
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in SIGNALS],
     )
-    try:
-        while not exited(child):
-            ready, _, _ = select.select([0], [], [], 0.25)
-            if ready and not os.read(0, 1):
-                break
-        return end(child)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    os.write(to_guard, str(child.pid).encode())
+    while not exited(child):
+        ready, _, _ = select.select([0], [], [], 0.25)
+        if ready and not os.read(0, 1):
+            break
+    end(child.pid, scratch)
+    os.write(to_guard, DONE)
+    return child.wait()
 
 
 if __name__ == "__main__":
