@@ -194,6 +194,15 @@ def test_doctor_says_what_is_missing_and_what_mends_it(
     assert told.out.endswith("boxes do not run here\n")
 
 
+def test_gc_goes_on_where_no_daemon_answers(gym_code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    assert (
+        "no Docker daemon answers at unix:///nowhere.sock"
+        in gym_code("gc", "--dry-run", "--json").json["docker"]
+    )
+    assert "Docker was left alone: no Docker daemon" in gym_code("gc", "--dry-run").out
+
+
 def test_gc_says_what_it_would_remove_and_removes_it(gym_code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not below pytest's own directory, which the boxes of root could not enter.
     with tempfile.TemporaryDirectory(prefix="gym-code-test-") as home:

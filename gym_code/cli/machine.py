@@ -54,7 +54,7 @@ def gc(
     try:
         report |= asdict(gc_docker(everything=everything, dry_run=dry_run))
     except SandboxUnavailable as reason:
-        people.print(f"Docker was left alone: {reason}", markup=False, soft_wrap=True)
+        report["docker"] = f"left alone: {reason}"
     if as_json:
         print_json(report)
         return
@@ -62,6 +62,8 @@ def gc(
         if isinstance(found, tuple | list):
             names = f": {', '.join(map(str, found))}" if found else ""
             people.print(f"{len(found):>5}  {kind.replace('_', ' ')}{names}", markup=False, soft_wrap=True)
+    if "docker" in report:
+        people.print(f"Docker was {report['docker']}", markup=False, soft_wrap=True)
     people.print("nothing was removed (--dry-run)" if dry_run else "removed", markup=False)
 
 
