@@ -15,7 +15,7 @@ from gym_code.synth.procedural import STUB, ProceduralSuite, repository
 from gym_code.types import Completion, Stop, ToolCall
 from train.config import load_config
 from train.demos import demonstrate, script
-from train.engine.base import Request, Sampling
+from train.engine.base import Dropped, Request, Sampling
 from train.grpo import learn_from, orders_for
 from train.rollout import Order, Roller
 from train.tokenizer import build_tokenizer
@@ -179,6 +179,32 @@ def test_law_3_a_box_that_does_not_open_is_no_zero(chat: ChatFormat, backend: Ba
     assert made[1].error == "SandboxError: no room"
     config = load_config("tiny", {"groups": 1, "group_size": 3})
     assert learn_from(made, config, 0)[1] == [0.0, 0.0, 0.0]
+
+
+class Losing(Scripted):
+    """Loses the second completion of one sample."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion | Dropped]:  # type: ignore[override]
+        made: list[Completion | Dropped] = [*super().generate(requests, sampling)]
+        for number, request in enumerate(requests):
+            if request.key == "g/1" and self.turn[request.key] == 2:
+                made[number] = Dropped(reason="a logprob is missing or no number")
+        return made
+
+
+def test_law_3_a_dropped_completion_is_no_zero(chat: ChatFormat, backend: Backend) -> None:
+    [function] = repository(TASK).missing.values()
+    bodies = {"g/0": f"return {function.right}", "g/1": "return 0", "g/2": "return 0"}
+    with roller(backend, chat) as rolls:
+        made = rolls.play(
+            [order(n) for n in range(3)], Losing(chat, lambda key: calls(bodies[key])), Sampling()
+        )
+    assert [t.reward.value for t in made if t.reward] == [1.0, None, 0.0]
+    assert made[1].stop is Stop.FAULT
+    assert made[1].error == "completion dropped: a logprob is missing or no number"
+    assert len(made[1].turns) == 1
+    config = load_config("tiny", {"groups": 1, "group_size": 3})
+    assert learn_from(made, config, 0)[1] == [1.0, 0.0, -1.0]
 
 
 def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
