@@ -7,7 +7,7 @@
 set -euo pipefail
 
 RELEASE=${RELEASE:-bookworm}
-MIRROR=${MIRROR:-http://deb.debian.org/debian}
+MIRROR=${MIRROR:-}
 FORCE=${FORCE:-}
 PATH=$PATH:/usr/sbin:/sbin
 PACKAGES=python3,python3-venv,python3-pip,git,ca-certificates
@@ -33,8 +33,8 @@ command -v debootstrap >/dev/null || fail "debootstrap is not installed. Run: ap
 work=$(mktemp -d "${TMPDIR:-/tmp}/gym-code-base.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
 tree=$work/tree
-say "unpacking Debian $RELEASE with $PACKAGES from $MIRROR (about a minute)"
-if ! debootstrap --variant=minbase --include="$PACKAGES" "$RELEASE" "$tree" "$MIRROR" >"$work/log" 2>&1; then
+say "unpacking Debian $RELEASE with $PACKAGES${MIRROR:+ from $MIRROR} (about a minute)"
+if ! debootstrap --variant=minbase --include="$PACKAGES" "$RELEASE" "$tree" ${MIRROR:+"$MIRROR"} >"$work/log" 2>&1; then
   tail -n 20 "$work/log" >&2
   fail "debootstrap could not make the tree"
 fi
@@ -50,7 +50,6 @@ find "$tree/dev" -mindepth 1 -delete
 : >"$tree/etc/machine-id"
 : >"$tree/etc/resolv.conf"
 echo localhost >"$tree/etc/hostname"
-echo "deb $MIRROR $RELEASE main" >"$tree/etc/apt/sources.list"
 
 version=$(chroot "$tree" /usr/bin/python3 -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 [ -z "$PYTHON" ] || [ "$PYTHON" = "$version" ] || fail "Debian $RELEASE has Python $version, not $PYTHON"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from gym_code.errors import SandboxClosed, SandboxError
-from gym_code.sandbox.link import FRAME_BYTES
+from gym_code.sandbox.link import FRAME_BYTES, receive_exactly
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -179,18 +179,13 @@ class AttachedKeeper:
         return self._exactly(size, deadline)
 
     def _exactly(self, size: int, deadline: float) -> bytes:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            try:
-                self._stream.settimeout(max(0.001, deadline - time.monotonic()))
-                count = self._stream.recv_into(view)
-            except OSError as error:  # a time-out too: its late reply would be taken for a later one's
-                self._lose(f"does not answer: {error}", error)
-            if count == 0:
-                self._lose("has ended", None)
-            view = view[count:]
-        return bytes(data)
+        try:
+            data = receive_exactly(self._stream, size, deadline)
+        except OSError as error:  # a time-out too: its late reply would be taken for a later one's
+            self._lose(f"does not answer: {error}", error)
+        if len(data) < size:
+            self._lose("has ended", None)
+        return data
 
     def _lose(self, what: str, cause: BaseException | None) -> NoReturn:
         self.lost = True

@@ -25,13 +25,11 @@ from typing import IO, Any, cast
 from gym_code.sandbox import mounts, removal
 from gym_code.sandbox.guest import read_exactly, write_all
 from gym_code.sandbox.keeper import MESSAGE_BYTES, Keeper, Trees, move_in
-from gym_code.sandbox.lease import LAYER_SECONDS, hold, prune
+from gym_code.sandbox.lease import KEPT_LAYERS, LAYER_SECONDS, hold, prune
 
 LAYERS = "/layers"
 """Where the volume of start layers is mounted."""
 SCRATCH = "/scratch"
-KEPT_LAYERS = 4000
-"""Unused layers beyond this many are removed when a keeper starts."""
 FRAME_BYTES = 1 << 20
 
 
@@ -100,9 +98,7 @@ class ContainerKeeper(Keeper):
                     # extractall sets no time for links: every copy must look alike.
                     os.utime(os.path.join(part, link.name), (link.mtime, link.mtime), follow_symlinks=False)
             body.drain()
-            with contextlib.suppress(
-                FileExistsError, OSError
-            ):  # another keeper was faster with the same bytes
+            with contextlib.suppress(OSError):  # another keeper was faster with the same bytes
                 os.rename(part, final)
             if not os.path.isdir(final):
                 raise OSError(errno.EIO, "cannot store the layer", final)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gym_code.errors import SandboxError, SandboxUnavailable
 from gym_code.sandbox import bwrap, runtime, seccomp
 from gym_code.sandbox.attached import Attached, AttachedKeeper
-from gym_code.sandbox.base import BoxSpec, Capabilities
+from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.dockerd import KIND, connect, labels, orphaned, translated
 from gym_code.sandbox.images import EnvironmentImage, environment_image, guest_image
 from gym_code.sandbox.layered import LayeredBackend, Parts
@@ -73,31 +73,16 @@ class DockerBackend(LayeredBackend):
         self._about: Mapping[str, Any] | None = None
         self._left: deque[str] = deque()
 
-    def capabilities(self) -> Capabilities:
-        """What works here: raises `SandboxUnavailable` when nothing does."""
-        parts = self._docker_parts()
-        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes"
-        limits += " disk_bytes" if parts.keeper.quota else ""
-        return Capabilities(
-            name=self.name,
-            processes=True,
-            network_isolated=True,
-            limits_enforced=tuple(limits.split()),
-            notes=parts.notes(),
-        )
-
     def fingerprint(self) -> str:
         """Backend, engine, and the kernel and machine of the daemon that boxes were last opened at.
 
         An episode whose daemon has gone away meanwhile can be recorded all the same.
         """
-        about = self._about or self._docker_parts().about
+        if self._about is None:
+            self._parts()
+        assert self._about is not None
+        about = self._about
         return f"docker/1 engine-{about['Version']} linux-{about['KernelVersion']} {about['Arch']}"
-
-    def _docker_parts(self) -> DockerParts:
-        parts = self._parts()
-        assert isinstance(parts, DockerParts)
-        return parts
 
     def _start(self) -> DockerParts:
         home = open_home(self._root)

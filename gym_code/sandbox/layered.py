@@ -21,7 +21,7 @@ from typing import Self
 
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox import bwrap, changes, export
-from gym_code.sandbox.base import BoxSpec, Sandbox
+from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
 from gym_code.sandbox.gitobjects import Objects
 from gym_code.sandbox.guest import Fields
 from gym_code.sandbox.layout import Home
@@ -84,6 +84,10 @@ class Parts(ABC):
     def variables(self, spec: BoxSpec) -> dict[str, str]:
         """The environment variables that every command of a box finds."""
 
+    @abstractmethod
+    def notes(self) -> Mapping[str, str]:
+        """How each limit is held here."""
+
     def acquire(self, start: StartTree) -> Layer:
         """The start layer, held until `release`."""
         return self.store.acquire(start)
@@ -135,6 +139,19 @@ class LayeredBackend(ABC):
     @abstractmethod
     def _start(self) -> Parts:
         """Start what boxes need. Raises `SandboxUnavailable` where this machine cannot."""
+
+    def capabilities(self) -> Capabilities:
+        """What works here: raises `SandboxUnavailable` when nothing does."""
+        parts = self._parts()
+        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes"
+        limits += " disk_bytes" if parts.keeper.quota else ""
+        return Capabilities(
+            name=self.name,
+            processes=True,
+            network_isolated=True,
+            limits_enforced=tuple(limits.split()),
+            notes=parts.notes(),
+        )
 
     def prepare(self, spec: BoxSpec) -> str:
         """Build the environment and the start layer, and launch spare boxes."""

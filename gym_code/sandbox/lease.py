@@ -25,6 +25,8 @@ from gym_code.sandbox.removal import remove
 DAY = 86400.0
 LAYER_SECONDS = 7 * DAY
 """`gc` removes layers that nobody has used for so long."""
+KEPT_LAYERS = 4000
+"""Unused layers beyond this many are removed as new ones are made, and as keepers start."""
 ENVIRONMENT_SECONDS = 30 * DAY
 _PARENTS = "control-groups"
 SCRATCH = Path("/dev/shm")

@@ -152,6 +152,19 @@ class Stream(Protocol):
         """Hang up."""
 
 
+def receive_exactly(stream: Stream, size: int, deadline: float) -> bytes:
+    """`size` bytes, or fewer at the end of the stream; deadline: of `time.monotonic`. Raises OSError."""
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        stream.settimeout(max(0.001, deadline - time.monotonic()))
+        count = stream.recv_into(view)
+        if count == 0:
+            return bytes(data[: size - len(view)])
+        view = view[count:]
+    return bytes(data)
+
+
 class GuestLink:
     """The stream to a box's supervisor. One request at a time."""
 
@@ -194,21 +207,16 @@ class GuestLink:
             raise SandboxError(f"the supervisor sends nonsense: {error}") from error
 
     def _exactly(self, size: int, deadline: float) -> bytes:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            try:
-                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-                count = self._socket.recv_into(view)
-            except TimeoutError as error:
-                self._socket.close()  # or its late reply would be taken for that of a later request
-                raise SandboxError("the supervisor does not answer in time") from error
-            except OSError as error:
-                raise SandboxClosed(f"the supervisor is gone: {error}") from error
-            if count == 0:
-                raise SandboxClosed("the supervisor is gone")
-            view = view[count:]
-        return bytes(data)
+        try:
+            data = receive_exactly(self._socket, size, deadline)
+        except TimeoutError as error:
+            self._socket.close()  # or its late reply would be taken for that of a later request
+            raise SandboxError("the supervisor does not answer in time") from error
+        except OSError as error:
+            raise SandboxClosed(f"the supervisor is gone: {error}") from error
+        if len(data) < size:
+            raise SandboxClosed("the supervisor is gone")
+        return data
 
     def quiet(self) -> bool:
         """Whether nothing has come unasked: a supervisor that is gone is at the end of its stream."""

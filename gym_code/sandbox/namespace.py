@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 
 from gym_code.errors import SandboxError
 from gym_code.sandbox import bwrap, seccomp
-from gym_code.sandbox.base import BoxSpec, Capabilities
-from gym_code.sandbox.cgroups import Group, Groups, find_groups
+from gym_code.sandbox.base import BoxSpec
+from gym_code.sandbox.cgroups import Group, find_groups
 from gym_code.sandbox.image import environment_directory, environment_variables
 from gym_code.sandbox.layered import LayeredBackend, Parts
 from gym_code.sandbox.layout import Home, open_home
@@ -35,20 +35,6 @@ class NamespaceBackend(LayeredBackend):
     """Opens boxes of Linux namespaces; see `LayeredBackend` for the parameters."""
 
     name = "namespace"
-
-    def capabilities(self) -> Capabilities:
-        """What works here: raises `SandboxUnavailable` when nothing does."""
-        parts = self._parts()
-        assert isinstance(parts, NamespaceParts)
-        limits = "exec_seconds output_bytes memory_bytes cpu_seconds processes"
-        limits += " disk_bytes" if parts.keeper.quota else ""
-        return Capabilities(
-            name=self.name,
-            processes=True,
-            network_isolated=True,
-            limits_enforced=tuple(limits.split()),
-            notes=parts.notes,
-        )
 
     def fingerprint(self) -> str:
         """Backend, kernel and machine."""
@@ -70,16 +56,28 @@ class NamespaceParts(Parts):
         super().__init__()
         self.program, self.home, self.store = program, home, Store(home)
         self.keeper = KeeperLink(home)
-        self.groups, where = find_groups()
+        self.groups, self.where = find_groups()
         parent = self.groups.parent if self.groups else None
         self.lease = Lease.write(home, self.keeper.process.pid, parent)
         self.pool = Pool(self.launch, spare)
-        self.notes = notes(home, self.keeper, self.groups, where)
         self.keys: dict[tuple[str, str], Key] = {}
         self.own: dict[str, Mapping[str, str]] = {}
         """What the image of an environment sets, by the environment's digest."""
         self.held: list[int] = []
         """Locks on the environments in use."""
+
+    def notes(self) -> Mapping[str, str]:
+        """How each limit is held here."""
+        wall = ", with a hard wall behind it" if self.groups else "; no control groups"
+        return {
+            "memory_bytes": f"a watchdog over the box's processes, every 20 ms{wall} ({self.where})",
+            "processes": "RLIMIT_NPROC, counted in the box's own user namespace",
+            "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots"
+            if self.keeper.quota
+            else "not limited: this kernel's tmpfs cannot hold an overlay (needs Linux 6.6)",
+            "seccomp": "filter active" if seccomp.supported() else f"no table for {platform.machine()}",
+            "uid": f"boxes belong to uid {self.home.uid}",
+        }
 
     def close(self) -> None:
         """End the keeper, and with it whatever is left."""
@@ -162,17 +160,3 @@ class NamespaceBlank:
             self.keeper.request("destroy", box=self.number)
         if self.group is not None:
             self.group.remove()
-
-
-def notes(home: Home, keeper: KeeperLink, groups: Groups | None, where: str) -> Mapping[str, str]:
-    """How each limit is held here."""
-    wall = f", with a hard wall behind it ({where})" if groups else f"; no control groups ({where})"
-    return {
-        "memory_bytes": "a watchdog over the box's processes, every 20 ms" + wall,
-        "processes": "RLIMIT_NPROC, counted in the box's own user namespace",
-        "disk_bytes": "the size of the tmpfs that holds what the box writes between two snapshots"
-        if keeper.quota
-        else "not limited: this kernel's tmpfs cannot hold an overlay (needs Linux 6.6)",
-        "seccomp": "filter active" if seccomp.supported() else f"no table for {platform.machine()}",
-        "uid": f"boxes belong to uid {home.uid}",
-    }

@@ -20,13 +20,11 @@ from gym_code.errors import InputError, SandboxError
 from gym_code.gitrepo import SECONDS
 from gym_code.sandbox.gitobjects import StartRepo, start_repo
 from gym_code.sandbox.layout import Home
-from gym_code.sandbox.lease import hold, owner_tag, prune_layers
+from gym_code.sandbox.lease import KEPT_LAYERS, hold, owner_tag, prune_layers
 from gym_code.types import StartTree, tree_digest
 
 FORMAT = "1"
 """Part of every layer's name: raise it when what is written changes."""
-KEPT_LAYERS = 4000
-"""Unused layers beyond this many are removed as new ones are made."""
 _STAMP = (SECONDS * 10**9, SECONDS * 10**9)
 
 
