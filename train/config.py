@@ -38,6 +38,11 @@ LEAST = {
     "tis_cap": 0.0,
     "pack_length": 0,
     "forward_tokens": 0,
+    "promote_at": 0.0,
+    "promote_after": 1,
+    "earlier_share": 0.0,
+    "rate_window": 1,
+    "retry_every": 2,
 }
 
 
@@ -58,6 +63,21 @@ class Config:
     held_out_families: tuple[str, ...] = ()
     """Families never trained on; evaluated apart."""
     levels: tuple[int, ...] = (1, 2, 3)
+
+    stages: tuple[str, ...] = ("procedural",)
+    """Suites by reference, trained on one after the other. `procedural` alone never shows a task twice."""
+    promote_at: float = 0.7
+    """The next stage begins when the units of a stage are solved this often on average; above 1: never."""
+    promote_after: int = 64
+    """Fewest groups of a stage before the next can begin."""
+    earlier_share: float = 0.1
+    """The share of draws that stays with earlier stages."""
+    rate_window: int = 3
+    """Groups over which a unit's solve rate is kept (a unit: a procedural family, otherwise a task)."""
+    skip_flat: bool = False
+    """Skip units whose last `rate_window` groups were all 0 or all 1. Left out: where there are stages."""
+    retry_every: int = 8
+    """Where units are skipped, one of them is drawn again at one draw in so many."""
 
     turns: int = 6
     max_tokens: int = 64
@@ -146,7 +166,7 @@ def load_config(name_or_path: str, overrides: dict[str, Any]) -> Config:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
-    return _checked(_with_clips(values | overrides), str(path))
+    return _checked(_with_skipping(_with_clips(values | overrides)), str(path))
 
 
 def _with_clips(values: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +175,12 @@ def _with_clips(values: dict[str, Any]) -> dict[str, Any]:
     if objective is None:
         return values
     return {"clip_low": objective.clip_low, "clip_high": objective.clip_high} | values
+
+
+def _with_skipping(values: dict[str, Any]) -> dict[str, Any]:
+    """Skipping on where a curriculum has several stages and the values say nothing of it."""
+    stages = values.get("stages")
+    return {"skip_flat": isinstance(stages, (list, tuple)) and len(stages) > 1} | values
 
 
 def _checked(values: dict[str, Any], where: str) -> Config:
@@ -195,6 +221,15 @@ def _checked(values: dict[str, Any], where: str) -> Config:
             raise ConfigError(
                 "too small", where=f"{where}: {key}", expected=f">= {least}", found=checked[key]
             )
+    if checked.get("stages") == ():
+        raise ConfigError("no stage", where=f"{where}: stages", expected="at least one suite", found="none")
+    if checked.get("earlier_share", 0.0) >= 1.0:
+        raise ConfigError(
+            "nothing is left for the present stage",
+            where=f"{where}: earlier_share",
+            expected="less than 1",
+            found=checked["earlier_share"],
+        )
     if checked.get("shared_prefix") and not checked.get("pack_length"):
         raise ConfigError(
             "rows can share a prefix only where they are packed",
