@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from gym_code.types import ToolCall, ToolResult
+from gym_code.types import JSON, Task, ToolCall, ToolResult
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,35 @@ CALL_OPEN, CALL_CLOSE = "<tool_call>\n", "\n</tool_call>"
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
+class Chat(Protocol):
+    """The conversation of one model as token ids. Every method that returns ids returns what to *append*."""
+
+    end_ids: tuple[int, ...]
+    """Tokens that end a completion; the first is the one appended where sampling was cut off."""
+    digest: str
+    """SHA-256 (hex) of template and tokenizer; stands in every trajectory."""
+
+    def start(self, task: Task, tools: Sequence[Mapping[str, JSON]]) -> list[int]:
+        """The first prompt, with the tools as OpenAI-compatible schemas."""
+
+    def observe(self, completion_ids: Sequence[int], results: Sequence[ToolResult]) -> list[int]:
+        """What follows a completion: its end mark if sampling was cut off, the results, the cue."""
+
+    def decode(self, completion_ids: Sequence[int]) -> str:
+        """The text of a completion without its end mark."""
+
+    def parse(self, text: str, turn: int) -> tuple[ToolCall, ...] | str:
+        """The tool calls in a completion's text, or a sentence that says what is wrong with them."""
+
+    def assistant(self, calls: Sequence[ToolCall], text: str = "") -> list[int]:
+        """The tokens of a demonstrated turn, end mark included; only for SFT (sampled tokens are kept)."""
+
+
+def load_chat(directory: Path) -> Chat:
+    """The chat format of the model in a directory."""
+    return ChatFormat.load(directory)
+
+
 class ChatFormat:
     """Builds prompts for one tokenizer. Every method returns token ids to *append* to what is stored."""
 
@@ -37,6 +66,7 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._special = {text: self._ids(text) for text in (END, USER, CUE, RESPONSE, MORE, RESPONSE_CUE)}
         self.end_id = self._special[END][0]
+        self.end_ids = (self.end_id,)
         source = tokenizer.to_str() + json.dumps(list(self._special))
         self.digest = hashlib.sha256(source.encode()).hexdigest()
 
@@ -47,8 +77,9 @@ class ChatFormat:
 
         return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
 
-    def start(self, instruction: str) -> list[int]:
-        """The first prompt: the instruction and the cue for the assistant."""
+    def start(self, task: Task | str, tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
+        """The first prompt: the instruction and the cue; the model knows its tools from its training."""
+        instruction = task if isinstance(task, str) else task.instruction
         return [*self._special[USER], *self._plain(instruction), *self._special[CUE]]
 
     def observe(self, completion_ids: Sequence[int], results: Sequence[ToolResult]) -> list[int]:
@@ -60,10 +91,17 @@ class ChatFormat:
             ids += self._plain(result.content)
         return ids + self._special[RESPONSE_CUE]
 
-    def assistant(self, call: ToolCall) -> list[int]:
-        """The tokens of a demonstrated call, end mark included; only for SFT (sampled tokens are kept)."""
-        text = json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
-        return [*self._ids(f"{CALL_OPEN}{text}{CALL_CLOSE}"), self.end_id]
+    def assistant(self, calls: Sequence[ToolCall], text: str = "") -> list[int]:
+        """The tokens of a demonstrated turn, end mark included; only for SFT (sampled tokens are kept)."""
+        parts = [text] if text else []
+        for call in calls:
+            body = json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
+            parts.append(f"{CALL_OPEN}{body}{CALL_CLOSE}")
+        return [*self._ids("\n".join(parts)), self.end_id]
+
+    def parse(self, text: str, turn: int) -> tuple[ToolCall, ...] | str:
+        """The tool calls in a completion's text, or a sentence that says what is wrong with them."""
+        return parse_calls(text, turn)
 
     def decode(self, completion_ids: Sequence[int]) -> str:
         """The text of a completion without its end mark."""

@@ -42,7 +42,7 @@ def demonstrate(task_id: str, chat: ChatFormat, rng: random.Random) -> Demonstra
     mask = [0] * len(tokens)
     steps = script(path, function, made.start[path].content.decode(), rng)
     for call, observation in steps:
-        action = chat.assistant(call)
+        action = chat.assistant([call])
         tokens += action
         mask += [1] * len(action)
         if observation is not None:

@@ -24,7 +24,7 @@ def text_of(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 def test_an_episode_is_plain_chatml_with_hermes_calls(tokenizer: Tokenizer, chat: ChatFormat) -> None:
     tokens = chat.start("Fix it.")
-    said = chat.assistant(ToolCall(id="1", name="view", arguments={"path": "a.py"}))
+    said = chat.assistant([ToolCall(id="1", name="view", arguments={"path": "a.py"})])
     tokens += said
     tokens += chat.observe(said, [ToolResult(call_id="1", content="x = 1\n")])
     assert text_of(tokenizer, tokens) == (
@@ -35,7 +35,7 @@ def test_an_episode_is_plain_chatml_with_hermes_calls(tokenizer: Tokenizer, chat
 
 
 def test_boilerplate_is_one_token_each(tokenizer: Tokenizer, chat: ChatFormat) -> None:
-    call = chat.assistant(ToolCall(id="1", name="submit", arguments={}))
+    call = chat.assistant([ToolCall(id="1", name="submit", arguments={})])
     assert call == [tokenizer.token_to_id(FUSED[5]), chat.end_id]
 
 
@@ -64,7 +64,9 @@ def test_several_results_share_one_user_message(tokenizer: Tokenizer, chat: Chat
 
 
 def test_calls_are_read_from_the_text_of_a_completion(chat: ChatFormat) -> None:
-    said = chat.assistant(ToolCall(id="x", name="edit", arguments={"path": "a.py", "old": 'q"', "new": "\n"}))
+    said = chat.assistant(
+        [ToolCall(id="x", name="edit", arguments={"path": "a.py", "old": 'q"', "new": "\n"})]
+    )
     calls = parse_calls(chat.decode(said), turn=2)
     assert isinstance(calls, tuple)
     assert (calls[0].id, calls[0].name) == ("call_2_0", "edit")

@@ -56,7 +56,7 @@ class Scripted:
         for request in requests:
             turn = self.turn.get(request.key, 0)
             self.turn[request.key] = turn + 1
-            ids = self.chat.assistant(self.lines(request.key)[turn])
+            ids = self.chat.assistant([self.lines(request.key)[turn]])
             made.append(
                 Completion(token_ids=tuple(ids), logprobs=(-0.5,) * len(ids), text="", finish_reason="stop")
             )
