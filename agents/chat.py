@@ -66,7 +66,7 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._special = {text: self._ids(text) for text in (END, USER, CUE, RESPONSE, MORE, RESPONSE_CUE)}
         self.end_id = self._special[END][0]
-        self.end_ids = (self.end_id,)
+        self.end_ids: tuple[int, ...] = (self.end_id,)
         source = tokenizer.to_str() + json.dumps(list(self._special))
         self.digest = hashlib.sha256(source.encode()).hexdigest()
 
