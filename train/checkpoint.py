@@ -1,28 +1,48 @@
 """Checkpoints that are whole or not there: written aside, synced, renamed; LATEST is written last.
 
-Task order, sample seeds and shuffles are functions of the run's seed and the step, so a checkpoint needs
-only the adapter, the optimizer and the number of steps done.
+Sample seeds and shuffles are functions of the run's seed and the step, and no generator of random numbers
+carries over from one step to the next. So a checkpoint is the adapter, the optimizer, the number of steps
+done and the state of the rollouts (draws made, solve rates); and what it may be resumed with.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gym_code.errors import ConfigError
+from gym_code.types import JSON
 from train.config import Config
 from train.model import load_adapter
 
 LATEST = "LATEST"
+STATE = "state.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """What a checkpoint says besides weights. `note`: why the run may end with other bits, else empty."""
+
+    step: int
+    rollouts: dict[str, JSON]
+    note: str = ""
 
 
 def save_checkpoint(
-    root: Path, model: Any, optimizer: torch.optim.Optimizer, step: int, config: Config
+    root: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    config: Config,
+    rollouts: Mapping[str, JSON],
 ) -> Path:
     """Write the state after `step` steps under `root` and point LATEST at it; earlier ones are removed."""
     root.mkdir(parents=True, exist_ok=True)
@@ -30,7 +50,14 @@ def save_checkpoint(
     shutil.rmtree(aside, ignore_errors=True)
     model.save_pretrained(str(aside))
     torch.save(optimizer.state_dict(), aside / "optimizer.pt")
-    (aside / "state.json").write_text(json.dumps({"step": step, "config_digest": config.digest}))
+    state = _fits(model, config) | {
+        "step": step,
+        "rollouts": rollouts,
+        "files": {path.name: _sha256(path) for path in sorted(aside.iterdir()) if path.is_file()},
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    (aside / STATE).write_text(json.dumps(state, indent=1))
     for path in (*aside.iterdir(), aside):
         sync(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -43,25 +70,66 @@ def save_checkpoint(
     return final
 
 
-def load_checkpoint(root: Path, model: Any, optimizer: torch.optim.Optimizer, config: Config) -> int:
-    """Load the latest state into model and optimizer; the number of steps done, 0 where there is none.
+def load_checkpoint(
+    root: Path, model: Any, optimizer: torch.optim.Optimizer, config: Config
+) -> Resumed | None:
+    """Load the latest state into model and optimizer; None where there is none.
 
-    Raises `ConfigError` when the checkpoint was made under another configuration.
+    Raises `ConfigError` when it was made under another configuration or on another base, and when a file of
+    it is missing or not the one that was written.
     """
     if not (root / LATEST).is_file():
-        return 0
+        return None
     path = root / (root / LATEST).read_text()
-    state = json.loads((path / "state.json").read_text())
-    if state["config_digest"] != config.digest:
+    try:
+        state = json.loads((path / STATE).read_text())
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            "the checkpoint belongs to another configuration",
-            where=str(path / "state.json"),
-            expected=f"config_digest {config.digest}",
-            found=state["config_digest"],
-        )
+            "the checkpoint cannot be read", where=str(path / STATE), expected="JSON", found=error
+        ) from error
+    for key, value in _fits(model, config).items():
+        if state[key] != value:
+            raise ConfigError(
+                f"the checkpoint belongs to another {key.split('_')[0]}",
+                where=str(path / STATE),
+                expected=f"{key} {value}",
+                found=state[key],
+            )
+    for name, digest in state["files"].items():
+        found = _sha256(path / name) if (path / name).is_file() else "nothing"
+        if found != digest:
+            raise ConfigError(
+                "the checkpoint is damaged", where=str(path / name), expected=f"SHA-256 {digest}", found=found
+            )
     load_adapter(model, path)
     optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
-    return int(state["step"])
+    note = ""
+    if config.deterministic:
+        now = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        changed = [f"{key} {state[key]} -> {value}" for key, value in now.items() if state[key] != value]
+        note = f"the run may end with other bits: {', '.join(changed)}" if changed else ""
+    return Resumed(step=state["step"], rollouts=state["rollouts"], note=note)
+
+
+def _fits(model: Any, config: Config) -> dict[str, str]:
+    """What must be the same when a run goes on."""
+    return {"configuration_digest": config.digest, "base_digest": base_digest(model)}
+
+
+def base_digest(model: Any) -> str:
+    """SHA-256 (hex) of the names, shapes and types of the frozen weights, and of a sample of each."""
+    sha = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if not parameter.requires_grad:
+            sha.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode())
+            sample = parameter.detach().flatten()[:: max(1, parameter.numel() // 4096)]
+            sha.update(sample.float().cpu().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: Path, content: bytes) -> None:

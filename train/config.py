@@ -37,6 +37,11 @@ LEAST = {
     "kl_coef": 0.0,
     "tis_cap": 0.0,
     "pack_length": 0,
+    "episodes": 0,
+    "tool_seconds": 0.0,
+    "wait_seconds": 0.0,
+    "staleness": 0,
+    "refill": 0.0,
     "forward_tokens": 0,
     "promote_at": 0.0,
     "promote_after": 1,
@@ -87,6 +92,19 @@ class Config:
     temperature: float = 1.0
     workers: int = 8
     """Threads that step and grade boxes."""
+    episodes: int = 0
+    """Most episodes in play at a time; 0: those of a batch."""
+    tool_seconds: float = 0.0
+    """Most seconds that an episode's boxes may take; 0: the task's own limit."""
+    wait_seconds: float = 0.0
+    """An episode that waited so long for completions is ungraded: no fault of the agent; 0: no bound."""
+
+    deterministic: bool = False
+    """Lockstep, so that seed and threads give the same bits; needs the torch engine and staleness 0."""
+    staleness: int = 0
+    """Updates that the policy may be ahead of the one that sampled a group."""
+    refill: float = 0.0
+    """Groups whose rewards are all the same are left out and others played, at most this share of a batch."""
 
     lora_rank: int = 16
     lora_alpha: float = 32.0
@@ -146,6 +164,11 @@ class Config:
     checkpoint_every: int = 5
 
     @property
+    def seats(self) -> int:
+        """Most episodes in play at a time."""
+        return self.episodes or self.groups * self.group_size
+
+    @property
     def trained_families(self) -> tuple[str, ...]:
         """The families that are trained on: all but the held-out ones, in the generator's order."""
         return tuple(name for name in BY_NAME if name not in self.held_out_families)
@@ -166,7 +189,15 @@ def load_config(name_or_path: str, overrides: dict[str, Any]) -> Config:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not valid TOML: {error}", where=str(path)) from error
-    return _checked(_with_skipping(_with_clips(values | overrides)), str(path))
+    return _checked(_with_skipping(_with_clips(_with_engine(values, overrides))), str(path))
+
+
+def _with_engine(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A table named after an engine (`[vllm]`) holds what is different where that engine samples."""
+    tables = {name: values[name] for name in CHOICES["engine"] if isinstance(values.get(name), dict)}
+    made = {key: value for key, value in values.items() if key not in tables} | overrides
+    special: dict[str, Any] = tables.get(made.get("engine", "torch"), {})
+    return made | special | overrides
 
 
 def _with_clips(values: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +268,14 @@ def _checked(values: dict[str, Any], where: str) -> Config:
             expected="pack_length > 0",
             found="pack_length = 0",
         )
+    for key, wanted in (("engine", "torch"), ("staleness", 0), ("wait_seconds", 0.0)):
+        if checked.get("deterministic") and checked.get(key, wanted) != wanted:
+            raise ConfigError(
+                "a deterministic run cannot have this",
+                where=f"{where}: {key}",
+                expected=str(wanted),
+                found=checked[key],
+            )
     return Config(**checked)
 
 

@@ -20,8 +20,8 @@ from gym_code.stats import mean, mean_interval
 from gym_code.synth.procedural import ProceduralSuite, family_of
 from gym_code.types import Trajectory, canonical_digest
 from train.config import Config, load_config
-from train.engine.base import Engine, Sampling
-from train.rollout import Order, Roller
+from train.engine.base import Sampling
+from train.rollout import Order
 
 EVAL_SEED = 77
 """Held-out tasks are the same in every run, and of the split `eval`: never a feature trained on."""
@@ -60,30 +60,35 @@ def held_out_tasks(config: Config) -> list[tuple[str, bool]]:
 
 
 def evaluate(
-    config: Config, engine: Engine, roller: Roller, on_batch: Callable[[int, int], None] | None = None
+    config: Config,
+    play: Callable[[Sequence[Order]], Sequence[Trajectory]],
+    on_batch: Callable[[int, int], None] | None = None,
 ) -> list[TaskScore]:
-    """Play every held-out task `eval_samples` times at temperature and once greedily."""
+    """Play every held-out task `eval_samples` times at temperature and once greedily, a batch at a time."""
     tasks = held_out_tasks(config)
     kinds = [*range(config.eval_samples), -1]
+    suite = ProceduralSuite()
     orders = [
         Order(
+            suite=suite,
             task_id=task_id,
             group_id=task_id,
             sample_id=f"{task_id}/{kind}",
             # The same draws before and after training: what differs is the policy.
             seed=int(canonical_digest([EVAL_SEED, task_id, kind])[:15], 16),
+            sampling=Sampling(
+                temperature=config.temperature if kind >= 0 else 0.0, max_tokens=config.max_tokens
+            ),
         )
         for kind in kinds
         for task_id, _ in tasks
     ]
-    size = config.groups * config.group_size
     played: dict[str, Trajectory] = {}
     sampled = len(tasks) * config.eval_samples
-    for low, high, temperature in ((0, sampled, config.temperature), (sampled, len(orders), 0.0)):
-        for start in range(low, high, size):
-            batch = orders[start : min(start + size, high)]
-            sampling = Sampling(temperature=temperature, max_tokens=config.max_tokens)
-            for order, trajectory in zip(batch, roller.play(batch, engine, sampling), strict=True):
+    for low, high in ((0, sampled), (sampled, len(orders))):
+        for start in range(low, high, config.seats):
+            batch = orders[start : min(start + config.seats, high)]
+            for order, trajectory in zip(batch, play(batch), strict=True):
                 played[order.sample_id] = trajectory
             if on_batch is not None:
                 on_batch(len(played), len(orders))
@@ -136,8 +141,7 @@ def main() -> None:
         bar = progress.add_task("evaluating", total=None)
         scores = evaluate(
             config,
-            learner.engine,
-            learner.roller,
+            learner.rollouts.play,
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     if options.json:

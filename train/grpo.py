@@ -1,12 +1,9 @@
-"""GRPO on the procedural tasks, read from top to bottom.
+"""GRPO on coding tasks, read from top to bottom.
 
 A step: draw tasks, play a group of samples on each in real sandboxes, grade what they leave, compare each
 sample with the others of its group, and take a clipped policy-gradient step on a LoRA adapter.
 
     python -m train.grpo --model tiny [--control shuffled] [--seed 0] [--name NAME] [--resume]
-
-Left out on purpose, for now: overlap of rollout with learning (sampling and grading share the same few cores
-here).
 """
 
 from __future__ import annotations
@@ -26,28 +23,28 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from agents.chat import ChatFormat
+from agents.chat import load_chat
 from gym_code.errors import ConfigError, GymCodeError, InputError
 from gym_code.records import append
 from gym_code.sandbox import open_backend
-from gym_code.synth.procedural import ProceduralSuite
-from gym_code.types import Segment, Trajectory, canonical_digest
+from gym_code.types import Segment, Trajectory
 from train import evaluate
 from train.advantages import shuffled, weighted_reward
 from train.checkpoint import load_checkpoint, save_checkpoint, write_whole
 from train.config import Config, load_config, to_toml
-from train.engine.base import Sampling
+from train.curriculum import Curriculum
 from train.engine.choose import open_engine
+from train.groups import Group, open_rollouts
 from train.loss import OBJECTIVES
 from train.metrics import MetricsLog, step_metrics, write_report
 from train.model import checkpoint_activations, load_adapter, load_base, with_adapter
-from train.rollout import Order, Roller
+from train.rollout import Bounds, Roller
 from train.segments import segments_of
 from train.update import update
 
 
 class Learner:
-    """A base model with its adapter, the engine that samples from both, and the boxes it plays in.
+    """A base model with its adapter, the engine that samples from both, and the rollouts they play.
 
     `directory` takes the engine's files (a temporary one without it); `report` is told while it starts.
     """
@@ -67,7 +64,7 @@ class Learner:
         self.model = with_adapter(base, config.lora_rank, config.lora_alpha)
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
-        self.chat = ChatFormat.load(path)
+        self.chat = load_chat(path)
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
@@ -77,18 +74,28 @@ class Learner:
             if directory is None:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gym-code-")))
             self.engine = open_engine(
-                config, self.model, path, end_id=self.chat.end_id, directory=directory, report=report
+                config, self.model, path, end_ids=self.chat.end_ids, directory=directory, report=report
             )
             stack.enter_context(closing(self.engine))
             self.roller = Roller(
-                ProceduralSuite(),
                 self.backend,
                 self.chat,
-                turns=config.turns,
-                max_length=config.max_length,
+                self.engine,
+                Bounds(
+                    turns=config.turns,
+                    max_length=config.max_length,
+                    tool_seconds=config.tool_seconds,
+                    wait_seconds=config.wait_seconds,
+                ),
                 workers=config.workers,
+                seats=config.seats,
+                lockstep=config.deterministic,
             )
             stack.enter_context(self.roller)
+            self.rollouts = open_rollouts(
+                config, self.roller, Curriculum(config), concurrent=self.engine.concurrent
+            )
+            stack.enter_context(closing(self.rollouts))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Learner:
@@ -109,40 +116,16 @@ class Learner:
         return update(self.model, self.optimizer, segments, config, step)
 
 
-def orders_for(config: Config, step: int) -> list[Order]:
-    """The episodes of a step: groups of samples of fresh training tasks. A pure function."""
-    trained = config.trained_families
-    suite = ProceduralSuite(
-        seed=1 + config.seed * 100_000 + step,
-        count=config.groups,
-        split="train",
-        levels=(config.levels[step % len(config.levels)],),
-        families=[trained[(step * config.groups + i) % len(trained)] for i in range(config.groups)],
-    )
-    return [
-        Order(
-            task_id=task_id,
-            group_id=f"{step}/{number}",
-            sample_id=f"{step}/{number}/{sample}",
-            seed=int(canonical_digest([config.seed, step, number, sample])[:15], 16),
-        )
-        for number, task_id in enumerate(suite.ids())
-        for sample in range(config.group_size)
-    ]
-
-
-def learn_from(
-    trajectories: Sequence[Trajectory], config: Config, step: int
-) -> tuple[list[Segment], list[float]]:
+def learn_from(groups: Sequence[Group], config: Config, step: int) -> tuple[list[Segment], list[float]]:
     """Segments with their advantages, and the advantage of each trajectory, group by group."""
     advantages_of = OBJECTIVES[config.objective].advantages
     weights = dict(config.reward_weights)
     advantages: list[float] = []
-    for start in range(0, len(trajectories), config.group_size):
-        group = trajectories[start : start + config.group_size]
-        advantages += advantages_of([weighted_reward(t.reward, weights) for t in group])
+    for group in groups:
+        advantages += advantages_of([weighted_reward(t.reward, weights) for t in group.trajectories])
     if config.control == "shuffled":
         advantages = shuffled(advantages, random.Random(f"{config.seed}/{step}/control"))
+    trajectories = [t for group in groups for t in group.trajectories]
     segments = [
         segment
         for trajectory, advantage in zip(trajectories, advantages, strict=True)
@@ -160,7 +143,14 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
     with console.status("loading the model") as status:
         learner = Learner(config, threads=threads, directory=run, report=status.update)
     with learner:
-        done = load_checkpoint(run / "checkpoints", learner.model, learner.optimizer, config) if resume else 0
+        done = 0
+        if resume and (
+            found := load_checkpoint(run / "checkpoints", learner.model, learner.optimizer, config)
+        ):
+            done = found.step
+            learner.rollouts.restore(found.rollouts)
+            if found.note:
+                console.print(found.note)
         log.cut(done)
         bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
@@ -172,7 +162,14 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
                 log.write(row)
                 progress.update(bar, advance=1, description=f"GRPO reward {row['reward']:.2f}")
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                    save_checkpoint(run / "checkpoints", learner.model, learner.optimizer, step + 1, config)
+                    save_checkpoint(
+                        run / "checkpoints",
+                        learner.model,
+                        learner.optimizer,
+                        step + 1,
+                        config,
+                        learner.rollouts.state(),
+                    )
             _evaluate(config, learner, run / "heldout-after.json", progress, "after", keep=False)
     summary = write_report(run, config, log.read(), wall_seconds=time.perf_counter() - began)
     low, high = summary["gain_ci95"]
@@ -187,17 +184,20 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
 
 def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, Any]:
     before = dict(learner.roller.seconds)
-    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
-    trajectories = learner.roller.play(orders_for(config, step), learner.engine, sampling)
-    write_trajectories(run / "trajectories" / f"step-{step:05d}.jsonl", trajectories)
-    segments, advantages = learn_from(trajectories, config, step)
+    began = time.perf_counter()
+    batch = learner.rollouts.take(step)
+    seconds = {"rollout": time.perf_counter() - began}
+    trajectories = [t for group in batch.groups for t in group.trajectories]
+    refilled = [t for group in batch.left_out for t in group.trajectories]
+    write_trajectories(run / "trajectories" / f"step-{step:05d}.jsonl", [*trajectories, *refilled])
+    segments, advantages = learn_from(batch.groups, config, step)
     began = time.perf_counter()
     update = learner.update(segments, config, step)
-    seconds = {part: spent - before[part] for part, spent in learner.roller.seconds.items()}
     seconds["train"] = time.perf_counter() - began
     began = time.perf_counter()
     learner.engine.set_version(step + 1)
     seconds["sync"] = time.perf_counter() - began
+    seconds |= {part: spent - before[part] for part, spent in learner.roller.seconds.items()}
     return step_metrics(step, trajectories, advantages, update | learner.engine.take_metrics(), seconds)
 
 
@@ -216,8 +216,7 @@ def _evaluate(
     bar = progress.add_task(f"held-out, {label}", total=None)
     scores = evaluate.evaluate(
         config,
-        learner.engine,
-        learner.roller,
+        learner.rollouts.play,
         lambda finished, total: progress.update(bar, completed=finished, total=total),
     )
     write_whole(path, evaluate.dump(scores))

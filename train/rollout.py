@@ -1,61 +1,139 @@
-"""Episodes by the batch: an engine samples, boxes act on a sized executor, rewards come back in order.
+"""Episodes side by side: an engine samples, boxes act on a sized executor, and whoever is ready goes on.
 
-Turn-synchronous: all conversations still open are sampled together, then their tool calls run side by side.
-A conversation that ends is graded at once, while others go on.
+No episode waits for another: while one runs its tests, the others sample. In lockstep, which a run that must
+end with the same bits takes, every turn waits for all, so that the engine's batches follow from the tokens
+alone.
 """
 
 from __future__ import annotations
 
+import queue
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import TypeVar
 
-from agents.chat import ChatFormat, parse_calls
+from agents.chat import Chat
 from gym_code.episode import Episode
 from gym_code.errors import SandboxError
 from gym_code.sandbox.base import Backend
 from gym_code.task import Suite
-from gym_code.types import Completion, Limits, Reward, Stop, ToolResult, Trajectory, Turn, canonical_digest
+from gym_code.tools import openai_tools
+from gym_code.types import Completion, Reward, Stop, Task, Trajectory, Turn, canonical_digest
 from train.engine.base import Dropped, Engine, Request, Sampling
 
-T = TypeVar("T")
+_TICK = 0.5
+"""Seconds between two looks at the deadlines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One episode wanted. Samples of one group share `group_id` and the task."""
+    """One episode wanted. Samples of one group share `group_id` and the task; `sample_id` is its own."""
 
+    suite: Suite
     task_id: str
     group_id: str
     sample_id: str
     seed: int
+    sampling: Sampling
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What ends an episode beside its task's own limits. turns; max_length in tokens.
+
+    tool_seconds: what its boxes may take (0: the task's limit alone). wait_seconds: what may be spent waiting
+    for completions, which is no fault of the agent: beyond it the episode is ungraded (0: no bound).
+    """
+
+    turns: int
+    max_length: int
+    tool_seconds: float = 0.0
+    wait_seconds: float = 0.0
+
+
+class _Clock:
+    """Seconds during which tools ran: what an engine takes is not counted against the agent."""
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._since: float | None = None
+
+    def __call__(self) -> float:
+        return self._spent + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._spent, self._since = self(), None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class _Seat:
-    """One episode in play."""
+    """One episode in play. One thread at a time has it: the executor's, or the one that plays."""
 
+    number: int
     order: Order
-    episode: Episode | None
-    error: str | None
+    clock: _Clock = field(default_factory=_Clock)
+    began: float = field(default_factory=time.monotonic)
+    episode: Episode | None = None
+    error: str | None = None
     tokens: list[int] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    reward: Reward = Reward(value=None)  # noqa: RUF009 (frozen)
+
+    @property
+    def waited(self) -> float:
+        """Seconds that were not the tools'."""
+        return time.monotonic() - self.began - self.clock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Event:
+    """A piece of work in a box is done: `part` is open, tools or grade."""
+
+    seat: _Seat
+    part: str
+    seconds: float
+    error: BaseException | None
 
 
 class Roller:
-    """Plays orders on one suite and one backend. Use as a context manager; closing ends the executor."""
+    """Plays orders with one engine in the boxes of one backend, at most `seats` at a time.
+
+    Use it from one thread at a time, as a context manager: leaving it closes boxes and ends threads.
+    """
 
     def __init__(
-        self, suite: Suite, backend: Backend, chat: ChatFormat, *, turns: int, max_length: int, workers: int
+        self,
+        backend: Backend,
+        chat: Chat,
+        engine: Engine,
+        bounds: Bounds,
+        *,
+        workers: int,
+        seats: int,
+        lockstep: bool = False,
     ) -> None:
-        self._suite, self._backend, self._chat = suite, backend, chat
-        self._turns, self._max_length = turns, max_length
+        self._backend, self._chat, self._engine, self._bounds = backend, chat, engine, bounds
+        self._most, self._lockstep = seats, lockstep
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="rollout")
+        self._orders: deque[Order] = deque()
+        self._seats: dict[str, _Seat] = {}
+        self._asked: set[str] = set()
+        """Who waits for a completion."""
+        self._acting, self._grading = 0, 0
+        """Boxes at work. Those that grade hold up nobody."""
+        self._done: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._count = 0
         self.seconds = {"open": 0.0, "generate": 0.0, "tools": 0.0, "grade": 0.0}
-        """Wall seconds spent so far, by part; grading counts only where nothing else went on."""
+        """Seconds so far: `generate` of the wall, the others summed over boxes, which work side by side."""
 
     def __enter__(self) -> Roller:
         return self
@@ -63,95 +141,168 @@ class Roller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for seat in self._seats.values():
+            if seat.episode is not None:
+                seat.episode.close()
+        self._pool.shutdown(wait=True)
 
-    def play(self, orders: Sequence[Order], engine: Engine, sampling: Sampling) -> list[Trajectory]:
-        """One trajectory an order, in order. A fault of ours is a trajectory whose reward is None.
+    def start(self, order: Order) -> None:
+        """Have an episode played as soon as there is a seat."""
+        self._orders.append(order)
+
+    def advance(self) -> list[tuple[Order, Trajectory]]:
+        """Play on until an episode is over and graded; empty when nothing is left to play.
+
+        A fault of ours is a trajectory whose reward is None.
+        """
+        finished: list[tuple[Order, Trajectory]] = []
+        while not finished and (self._seats or self._orders):
+            self._fill()
+            for event in self._events():
+                if (seat := self._handle(event)) is not None:
+                    finished.append((seat.order, self._record(seat)))
+            if self._asked:
+                self._sample()
+            if self._bounds.wait_seconds:
+                self._give_up()
+        return finished
+
+    def play(self, orders: Sequence[Order]) -> list[Trajectory]:
+        """One trajectory an order, in order; nothing else may be in play.
 
         Raises `SandboxError` when not one episode could be graded: that is no chance, and playing on would
         only burn time.
         """
-        engine.release()
-        seats = self._timed("open", lambda: list(self._pool.map(self._open, orders)))
-        graded: dict[int, Future[Reward]] = {}
-        try:
-            open_seats = [n for n, seat in enumerate(seats) if seat.episode is not None]
-            while open_seats:
-                open_seats = self._turn(seats, open_seats, engine, sampling, graded)
-            played = self._timed(
-                "grade", lambda: [self._record(n, seats[n], graded, sampling) for n in range(len(seats))]
-            )
-        finally:
-            for future in graded.values():
-                future.cancel()
-            for seat in seats:
-                if seat.episode is not None:
-                    seat.episode.close()
-        if played and all(t.reward is None or t.reward.value is None for t in played):
-            first = next((t.error for t in played if t.error), "the gold solution fails too")
-            raise SandboxError(f"none of {len(played)} episodes could be graded; the first: {first}")
+        for order in orders:
+            self.start(order)
+        made: dict[str, Trajectory] = {}
+        while finished := self.advance():
+            made |= {order.sample_id: trajectory for order, trajectory in finished}
+        played = [made[order.sample_id] for order in orders]
+        insist_on_grades(played)
         return played
 
-    def _open(self, order: Order) -> _Seat:
-        task = self._suite.task(order.task_id)
-        limits: Limits = replace(task.limits, turns=min(task.limits.turns, self._turns))
-        try:
-            episode = Episode(self._suite, order.task_id, self._backend, limits)
-        except SandboxError as error:
-            return _Seat(order=order, episode=None, error=f"{type(error).__name__}: {error}")
-        return _Seat(order=order, episode=episode, error=None, tokens=self._chat.start(task.instruction))
+    def _fill(self) -> None:
+        while self._orders and len(self._seats) < self._most:
+            seat = _Seat(number=self._count, order=self._orders.popleft())
+            self._count += 1
+            self._seats[seat.order.sample_id] = seat
+            self._job("open", seat, self._open)
 
-    def _turn(
-        self,
-        seats: Sequence[_Seat],
-        playing: Sequence[int],
-        engine: Engine,
-        sampling: Sampling,
-        graded: dict[int, Future[Reward]],
-    ) -> list[int]:
-        """One turn of all open conversations; the ones that are still open afterwards."""
-        requests = [
-            Request(
-                key=seats[n].order.sample_id,
-                prompt_ids=tuple(seats[n].tokens),
-                seed=_turn_seed(seats[n].order.seed, len(seats[n].turns)),
-            )
-            for n in playing
-        ]
-        completions = self._timed("generate", lambda: engine.generate(requests, sampling))
-        acted = self._timed(
-            "tools",
-            lambda: list(
-                self._pool.map(
-                    lambda pair: self._act(seats[pair[0]], pair[1]), zip(playing, completions, strict=True)
-                )
-            ),
-        )
-        still = []
-        for n, results in zip(playing, acted, strict=True):
-            seat = seats[n]
-            if results is None:
-                continue
-            seat.tokens += self._chat.observe(seat.turns[-1].completion.token_ids, results)  # type: ignore[union-attr]
-            assert seat.episode is not None
-            if seat.episode.stop is None and len(seat.tokens) + sampling.max_tokens > self._max_length:
-                seat.episode.stop = Stop.TOKENS
-            if seat.episode.stop is None:
-                still.append(n)
+    def _job(self, part: str, seat: _Seat, work: Callable[[_Seat], None]) -> None:
+        def run() -> None:
+            began, error = time.perf_counter(), None
+            try:
+                work(seat)
+            except BaseException as caught:  # raised again by `_handle`, in the thread that plays
+                error = caught
+            self._done.put(_Event(seat=seat, part=part, seconds=time.perf_counter() - began, error=error))
+            if not self._lockstep:
+                self._engine.wake()
+
+        if part == "grade":
+            self._grading += 1
+        else:
+            self._acting += 1
+        self._pool.submit(run)
+
+    def _events(self) -> list[_Event]:
+        """What boxes have done. Waits for one where nobody can sample, in lockstep for all that act."""
+        events: list[_Event] = []
+        while self._acting or self._grading:
+            hold = True if self._lockstep and self._acting else not (self._asked or events)
+            try:
+                event = self._done.get(block=hold, timeout=_TICK if self._bounds.wait_seconds else None)
+            except queue.Empty:
+                break
+            if event.part == "grade":
+                self._grading -= 1
             else:
-                graded[n] = self._pool.submit(seat.episode.finish)
-        return still
+                self._acting -= 1
+            events.append(event)
+        return sorted(events, key=lambda event: event.seat.number)
 
-    def _act(self, seat: _Seat, completion: Completion | Dropped) -> list[ToolResult] | None:
-        """What the tools say; None for a dropped completion, which ends the episode ungraded."""
+    def _handle(self, event: _Event) -> _Seat | None:
+        """Have an episode go on after a piece of work; the seat if it is over."""
+        seat = event.seat
+        self.seconds[event.part] += event.seconds
+        if event.error is not None:
+            raise event.error
+        if event.part == "grade" or seat.episode is None:
+            del self._seats[seat.order.sample_id]
+            self._engine.forget(seat.order.sample_id)
+            return seat
+        if seat.episode.stop is None:
+            self._ask(seat)
+        else:
+            self._job("grade", seat, _grade)
+        return None
+
+    def _ask(self, seat: _Seat) -> None:
+        request = Request(
+            key=seat.order.sample_id,
+            prompt_ids=tuple(seat.tokens),
+            seed=_turn_seed(seat.order.seed, len(seat.turns)),
+        )
+        self._engine.submit(request, seat.order.sampling)
+        self._asked.add(request.key)
+
+    def _sample(self) -> None:
+        """Take what the engine has completed; in lockstep, all that was asked for."""
+        began = time.perf_counter()
+        completed = self._engine.collect(_TICK if self._bounds.wait_seconds else None)
+        while self._lockstep and len(completed) < len(self._asked):
+            completed += self._engine.collect()
+        self.seconds["generate"] += time.perf_counter() - began
+        for key, completion in sorted(completed, key=lambda pair: self._seats[pair[0]].number):
+            self._asked.remove(key)
+            seat = self._seats[key]
+            if isinstance(completion, Dropped):
+                self._fail(seat, f"completion dropped: {completion.reason}")
+            else:
+                self._job("tools", seat, lambda seat, said=completion: self._act(seat, said))  # type: ignore[misc]
+
+    def _give_up(self) -> None:
+        """End the episodes that have waited for completions too long."""
+        for key in tuple(self._asked):
+            if (seat := self._seats[key]).waited > self._bounds.wait_seconds:
+                self._engine.forget(key)
+                self._asked.remove(key)
+                self._fail(seat, f"waited {seat.waited:.0f} s for completions")
+
+    def _fail(self, seat: _Seat, error: str) -> None:
+        """A fault of ours: the episode ends ungraded."""
         assert seat.episode is not None
-        if isinstance(completion, Dropped):
-            seat.episode.stop, seat.error = Stop.FAULT, f"completion dropped: {completion.reason}"
-            return None
+        seat.episode.stop, seat.error = Stop.FAULT, error
+        self._job("grade", seat, _grade)
+
+    def _open(self, seat: _Seat) -> None:
+        order, bounds = seat.order, self._bounds
+        task = order.suite.task(order.task_id)
+        seconds = [s for s in (task.limits.episode_seconds, bounds.tool_seconds) if s]
+        limits = replace(
+            task.limits,
+            turns=min(task.limits.turns, bounds.turns),
+            episode_seconds=min(seconds) if seconds else None,
+        )
+        try:
+            seat.episode = Episode(order.suite, order.task_id, self._backend, limits, clock=seat.clock)
+        except SandboxError as error:
+            seat.error = f"{type(error).__name__}: {error}"
+            return
+        seat.tokens = self._chat.start(task, openai_tools(seat.episode.tools))
+        self._check_room(seat, seat.order.sampling)
+
+    def _act(self, seat: _Seat, completion: Completion) -> None:
+        """Carry out what a completion calls for, and append what the tools say to the tokens."""
+        episode = seat.episode
+        assert episode is not None
         text = self._chat.decode(completion.token_ids)
-        calls = parse_calls(text, len(seat.turns))
-        seat.episode.charge(tokens=len(completion.token_ids))
-        results = seat.episode.act(calls) if seat.episode.stop is None else []
+        calls = self._chat.parse(text, len(seat.turns))
+        episode.charge(tokens=len(completion.token_ids))
+        with seat.clock.running():
+            results = episode.act(calls) if episode.stop is None else []
         seat.turns.append(
             Turn(
                 prompt_token_ids=tuple(seat.tokens),
@@ -160,40 +311,47 @@ class Roller:
                 results=tuple(results),
             )
         )
-        seat.tokens += completion.token_ids
-        return results
+        seat.tokens += [*completion.token_ids, *self._chat.observe(completion.token_ids, results)]
+        self._check_room(seat, seat.order.sampling)
 
-    def _record(
-        self, number: int, seat: _Seat, graded: dict[int, Future[Reward]], sampling: Sampling
-    ) -> Trajectory:
+    def _check_room(self, seat: _Seat, sampling: Sampling) -> None:
+        assert seat.episode is not None
+        if seat.episode.stop is None and len(seat.tokens) + sampling.max_tokens > self._bounds.max_length:
+            seat.episode.stop = Stop.TOKENS
+
+    def _record(self, seat: _Seat) -> Trajectory:
         order, episode = seat.order, seat.episode
-        task = self._suite.task(order.task_id)
-        reward = graded[number].result() if number in graded else Reward(value=None)
+        task: Task = order.suite.task(order.task_id)
         return Trajectory(
             task_id=order.task_id,
             task_digest=task.digest,
-            suite=self._suite.name,
+            suite=order.suite.name,
             agent="policy",
             group_id=order.group_id,
             sample_id=order.sample_id,
             seed=order.seed,
-            sampling={"temperature": sampling.temperature, "max_tokens": sampling.max_tokens},
+            sampling={"temperature": order.sampling.temperature, "max_tokens": order.sampling.max_tokens},
             template_digest=self._chat.digest,
             backend=self._backend.fingerprint(),
             limits=task.limits if episode is None else episode.limits,
             turns=tuple(seat.turns),
             stop=Stop.FAULT if episode is None else episode.stop,
             patch=b"" if episode is None else episode.patch,
-            reward=reward,
+            reward=seat.reward,
             error=seat.error if episode is None or seat.error else episode.error,
         )
 
-    def _timed(self, part: str, work: Callable[[], T]) -> T:
-        began = time.perf_counter()
-        try:
-            return work()
-        finally:
-            self.seconds[part] += time.perf_counter() - began
+
+def insist_on_grades(trajectories: Sequence[Trajectory]) -> None:
+    """Raise `SandboxError` when not one of them could be graded."""
+    if trajectories and all(t.reward is None or t.reward.value is None for t in trajectories):
+        first = next((t.error for t in trajectories if t.error), "the gold solution fails too")
+        raise SandboxError(f"none of {len(trajectories)} episodes could be graded; the first: {first}")
+
+
+def _grade(seat: _Seat) -> None:
+    assert seat.episode is not None
+    seat.reward = seat.episode.finish()
 
 
 def _turn_seed(seed: int, turn: int) -> int:

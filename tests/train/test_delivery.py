@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gym_code.types import Completion
-from train.engine.base import DeliveryError, Dropped, EngineError, Request, Sampling
+from train.engine.base import DeliveryError, Dropped, EngineError, Request, Sampling, generate
 from train.engine.delivery import judge, make_probe, perturbed, probe_logprobs, write_adapter
 from train.engine.replica import Replica
 from train.engine.vllm import VllmEngine
@@ -140,7 +140,7 @@ def model() -> Any:
 
 def engine_on(model: Any, servers: list[Server], directory: Path) -> VllmEngine:
     replicas = [Replica(server.url, connections=8) for server in servers]
-    return VllmEngine(model, replicas, directory / "adapters", end_id=END, max_length=64, concurrency=8)
+    return VllmEngine(model, replicas, directory / "adapters", end_ids=(END,), max_length=64, concurrency=8)
 
 
 def ask(number: int) -> Request:
@@ -167,7 +167,7 @@ def test_law_9_every_version_is_proven_on_every_replica(
         assert metrics["replicas"] == 2
         assert metrics["probe_new"] < 1e-5 < metrics["probe_last"]
         assert metrics["probe_proven"] == 1.0
-        made = engine.generate([ask(n) for n in range(6)], ONE)
+        made = generate(engine, [ask(n) for n in range(6)], ONE)
         assert {c.policy_version for c in made if isinstance(c, Completion)} == {version}
         learn(model)
     for server in servers:
@@ -228,11 +228,11 @@ def test_a_completion_without_logprobs_is_dropped_and_counted(
 ) -> None:
     engine = engine_on(model, servers[:1], tmp_path)
     servers[0].faults.add(fault)
-    made = engine.generate([ask(0), ask(1)], ONE)
+    made = generate(engine, [ask(0), ask(1)], ONE)
     assert all(isinstance(completion, Dropped) for completion in made)
     assert engine.take_metrics()["dropped"] == 2
     servers[0].faults.clear()
-    assert isinstance(engine.generate([ask(0)], ONE)[0], Completion)
+    assert isinstance(generate(engine, [ask(0)], ONE)[0], Completion)
     assert engine.take_metrics()["dropped"] == 0, "counts start again"
     engine.close()
 
@@ -241,9 +241,9 @@ def test_generation_goes_on_at_the_replicas_that_are_left(
     model: Any, servers: list[Server], tmp_path: Path
 ) -> None:
     engine = engine_on(model, servers, tmp_path)
-    engine.generate([ask(n) for n in range(8)], ONE)
+    generate(engine, [ask(n) for n in range(8)], ONE)
     servers[0].faults.add("dead")
-    made = engine.generate([ask(n) for n in range(8)], ONE)
+    made = generate(engine, [ask(n) for n in range(8)], ONE)
     assert all(isinstance(completion, Completion) for completion in made)
     metrics = engine.take_metrics()
     assert metrics["replicas"] == 1
@@ -252,7 +252,7 @@ def test_generation_goes_on_at_the_replicas_that_are_left(
     engine.set_version(1)
     servers[1].faults.add("dead")
     with pytest.raises(EngineError, match="no vLLM server is left"):
-        engine.generate([ask(0)], ONE)
+        generate(engine, [ask(0)], ONE)
     engine.close()
 
 

@@ -8,7 +8,7 @@ import torch
 
 from gym_code.errors import ConfigError
 from gym_code.types import Completion, Segment
-from train.engine.base import Request, Sampling
+from train.engine.base import Request, Sampling, generate
 from train.engine.torch import TorchEngine
 from train.logprob import token_logprobs
 from train.model import tiny_config, with_adapter
@@ -32,7 +32,7 @@ def model() -> Any:
 
 
 def engine_of(model: Any, slots: int = 8) -> TorchEngine:
-    return TorchEngine(model, end_id=END, slots=slots, max_length=64)
+    return TorchEngine(model, end_ids=(END,), slots=slots, max_length=64)
 
 
 def ask(key: str, prompt: list[int], seed: int = 0) -> Request:
@@ -50,23 +50,25 @@ def test_logprobs_are_the_models_over_turns_of_different_lengths(model: Any) -> 
     engine = engine_of(model)
     prompts = {"a": [5, 6, 7], "b": [9] * 11, "c": [5, 6, 7]}
     for turn in range(3):
-        made = engine.generate([ask(k, p, seed=turn) for k, p in prompts.items()], HOT)
+        made = generate(engine, [ask(k, p, seed=turn) for k, p in prompts.items()], HOT)
         for (key, prompt), completion in zip(prompts.items(), made, strict=True):
             assert completion.logprobs == pytest.approx(recomputed(model, prompt, completion), abs=1e-5)
             prompts[key] = [*prompt, *completion.token_ids, *range(20, 20 + turn + len(key))]
 
 
 def test_a_sample_depends_on_its_seed_and_not_on_its_batch(model: Any) -> None:
-    alone = engine_of(model).generate([ask("a", [5, 6, 7], seed=4)], HOT)[0]
-    crowd = engine_of(model).generate(
-        [ask("x", [30, 31], seed=1), ask("a", [5, 6, 7], seed=4), ask("y", [5, 6, 7], seed=9)], HOT
+    alone = generate(engine_of(model), [ask("a", [5, 6, 7], seed=4)], HOT)[0]
+    crowd = generate(
+        engine_of(model),
+        [ask("x", [30, 31], seed=1), ask("a", [5, 6, 7], seed=4), ask("y", [5, 6, 7], seed=9)],
+        HOT,
     )
     assert crowd[1].token_ids == alone.token_ids
     assert crowd[2].token_ids != alone.token_ids
 
 
 def test_greedy_takes_the_likeliest_token(model: Any) -> None:
-    made = engine_of(model).generate([ask("a", [5, 6, 7])], Sampling(temperature=0.0, max_tokens=3))[0]
+    made = generate(engine_of(model), [ask("a", [5, 6, 7])], Sampling(temperature=0.0, max_tokens=3))[0]
     with torch.no_grad():
         first = int(model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].argmax())
     assert made.token_ids[0] == first
@@ -74,7 +76,7 @@ def test_greedy_takes_the_likeliest_token(model: Any) -> None:
 
 def test_samples_follow_the_distribution(model: Any) -> None:
     engine = engine_of(model, slots=2000)
-    made = engine.generate([ask(str(n), [5, 6, 7], seed=n) for n in range(2000)], Sampling(max_tokens=1))
+    made = generate(engine, [ask(str(n), [5, 6, 7], seed=n) for n in range(2000)], Sampling(max_tokens=1))
     with torch.no_grad():
         chances = torch.softmax(model(input_ids=torch.tensor([[5, 6, 7]])).logits[0, -1].float(), -1)
     for token in range(10):
@@ -85,7 +87,7 @@ def test_samples_follow_the_distribution(model: Any) -> None:
 
 def test_trained_logprobs_equal_sampled_ones(model: Any) -> None:
     prompt = [5, 6, 7, 8]
-    made = engine_of(model).generate([ask("a", prompt, seed=2), ask("b", [9, 9], seed=3)], HOT)
+    made = generate(engine_of(model), [ask("a", prompt, seed=2), ask("b", [9, 9], seed=3)], HOT)
     segments = [
         Segment(
             task_id="",
@@ -107,13 +109,13 @@ def test_trained_logprobs_equal_sampled_ones(model: Any) -> None:
 
 def test_new_weights_are_not_answered_from_the_old_cache(model: Any) -> None:
     engine = engine_of(model)
-    engine.generate([ask("a", [5, 6, 7])], HOT)
+    generate(engine, [ask("a", [5, 6, 7])], HOT)
     weight = next(p for n, p in model.named_parameters() if "lora_B" in n)
     with torch.no_grad():
         weight.add_(0.5)
     try:
         engine.set_version(7)
-        made = engine.generate([ask("a", [5, 6, 7, 8])], HOT)[0]
+        made = generate(engine, [ask("a", [5, 6, 7, 8])], HOT)[0]
         assert made.policy_version == 7
         assert made.logprobs == pytest.approx(recomputed(model, [5, 6, 7, 8], made), abs=1e-5)
     finally:
@@ -123,9 +125,74 @@ def test_new_weights_are_not_answered_from_the_old_cache(model: Any) -> None:
 
 def test_a_prompt_without_room_is_refused(model: Any) -> None:
     with pytest.raises(ConfigError, match="at most 52 tokens, found 60"):
-        engine_of(model).generate([ask("a", [5] * 60)], HOT)
+        generate(engine_of(model), [ask("a", [5] * 60)], HOT)
 
 
 def test_more_conversations_than_slots_are_refused(model: Any) -> None:
     with pytest.raises(ConfigError, match="too many conversations"):
-        engine_of(model, slots=1).generate([ask("a", [5]), ask("b", [6])], HOT)
+        generate(engine_of(model, slots=1), [ask("a", [5]), ask("b", [6])], HOT)
+
+
+def test_requests_join_and_leave_between_two_tokens(model: Any) -> None:
+    engine = engine_of(model)
+    long, short = Sampling(max_tokens=12), Sampling(max_tokens=2)
+    engine.submit(ask("long", [5, 6, 7], seed=8), long)
+    engine.submit(ask("short", [9, 9, 9], seed=1), short)
+    came: list[str] = []
+    made: dict[str, Completion] = {}
+    late = {"short": "late", "late": "later"}
+    while completed := engine.collect():
+        for key, completion in completed:
+            assert isinstance(completion, Completion)
+            came.append(key)
+            made[key] = completion
+            engine.forget(key)
+            if key in late:
+                engine.submit(ask(late[key], [30, 31], seed=2), short)
+    assert came == ["short", "late", "later", "long"]
+    assert made["late"].token_ids == made["later"].token_ids
+    alone = generate(engine_of(model), [ask("long", [5, 6, 7], seed=8)], long)[0]
+    assert isinstance(alone, Completion)
+    assert made["long"].token_ids == alone.token_ids
+    for key, prompt in (("long", [5, 6, 7]), ("later", [30, 31])):
+        assert made[key].logprobs == pytest.approx(recomputed(model, prompt, made[key]), abs=1e-5)
+
+
+def test_half_a_completion_goes_on_under_new_weights(model: Any) -> None:
+    engine = engine_of(model)
+    engine.submit(ask("a", [5, 6, 7], seed=8), Sampling(max_tokens=12))
+    engine.submit(ask("b", [9, 9, 9], seed=1), Sampling(max_tokens=2))
+    assert [key for key, _ in engine.collect()] == ["b"]
+    before = generate(engine_of(model), [ask("a", [5, 6, 7], seed=8)], Sampling(max_tokens=12))[0]
+    weight = next(p for n, p in model.named_parameters() if "lora_B" in n)
+    with torch.no_grad():
+        weight.add_(0.5)
+    try:
+        engine.set_version(7)
+        [(_, made)] = engine.collect()
+        assert isinstance(made, Completion)
+        after = recomputed(model, [5, 6, 7], made)
+    finally:
+        with torch.no_grad():
+            weight.sub_(0.5)
+    assert isinstance(before, Completion)
+    assert made.policy_version == 0, "the oldest of its tokens"
+    assert made.logprobs[:2] == pytest.approx(before.logprobs[:2], abs=1e-5)
+    assert made.logprobs[3:] == pytest.approx(after[3:], abs=1e-5)
+
+
+def test_a_call_from_another_thread_has_collect_return(model: Any) -> None:
+    engine = engine_of(model)
+    engine.submit(ask("a", [5, 6, 7]), HOT)
+    engine.wake()
+    assert engine.collect() == []
+    assert [key for key, _ in engine.collect()] == ["a"]
+
+
+def test_what_is_forgotten_gives_its_slot_back(model: Any) -> None:
+    engine = engine_of(model, slots=1)
+    engine.submit(ask("a", [5, 6, 7]), HOT)
+    engine.forget("a")
+    made = generate(engine, [ask("b", [9, 9], seed=3)], HOT)[0]
+    assert isinstance(made, Completion)
+    assert made.logprobs == pytest.approx(recomputed(model, [9, 9], made), abs=1e-5)

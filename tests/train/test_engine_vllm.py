@@ -16,7 +16,7 @@ import torch
 
 from gym_code.records import read
 from gym_code.types import Completion, Segment
-from train.engine.base import Request, Sampling
+from train.engine.base import Request, Sampling, generate
 from train.engine.replica import Replica
 from train.engine.server import ServerSpec, start
 from train.engine.vllm import VllmEngine
@@ -64,7 +64,7 @@ def replicas(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
         seed=0,
     )
     servers = start(spec, 2, tmp_path_factory.mktemp("logs"))
-    made = [Replica(s.url, key=s.key, server=s, connections=64) for s in servers]
+    made = [Replica(server, key=server.key, connections=64) for server in servers]
     try:
         for replica, server in zip(made, servers, strict=True):
             server.wait(replica.healthy, lambda _: None)
@@ -79,7 +79,7 @@ def engine(
     model: Any, replicas: list[Replica], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[VllmEngine]:
     directory = tmp_path_factory.mktemp("run") / "adapters"
-    made = VllmEngine(model, replicas, directory, end_id=END, max_length=LENGTH, concurrency=64)
+    made = VllmEngine(model, replicas, directory, end_ids=(END,), max_length=LENGTH, concurrency=64)
     yield made
     made.close()
 
@@ -96,7 +96,7 @@ def ask(key: str, prompt: list[int], seed: int = 0) -> Request:
 
 
 def sample(engine: VllmEngine, requests: list[Request], sampling: Sampling) -> list[Completion]:
-    made = engine.generate(requests, sampling)
+    made = generate(engine, requests, sampling)
     assert all(isinstance(completion, Completion) for completion in made)
     return [completion for completion in made if isinstance(completion, Completion)]
 
@@ -162,7 +162,7 @@ def test_a_seed_draws_the_same_and_only_the_end_mark_ends(engine: VllmEngine) ->
         assert END not in completion.token_ids[:-1]
 
 
-def test_a_killed_server_is_left_out_and_nothing_of_it_remains(
+def test_a_killed_server_is_left_out_then_started_again_and_nothing_of_it_remains(
     engine: VllmEngine, replicas: list[Replica]
 ) -> None:
     server = replicas[0].server
@@ -174,6 +174,12 @@ def test_a_killed_server_is_left_out_and_nothing_of_it_remains(
     made = sample(engine, [ask(str(n), [5, 6, 7], seed=n) for n in range(16)], HOT)
     assert len(made) == 16
     assert engine.take_metrics()["replicas"] == 1
+    engine.set_version(9)
+    assert server.port > 0
+    metrics = engine.take_metrics()
+    assert (metrics["replicas"], metrics["revived"]) == (2, 1)
+    made = sample(engine, [ask(f"new {n}", [5, 6, 7], seed=n) for n in range(16)], HOT)
+    assert {completion.policy_version for completion in made} == {9}
     deadline = time.monotonic() + 30
     while subprocess.run(["pgrep", "-g", str(pid)], capture_output=True).returncode == 0:
         assert time.monotonic() < deadline, "the killed server's helpers live on"
@@ -206,12 +212,12 @@ def test_law_9_a_run_on_vllm_delivers_and_proves_every_step(tmp_path: Path) -> N
     assert [row["delivered_version"] for row in rows] == [1, 2]
     for step, row in enumerate(rows):
         assert row["invalid"] == row["dropped"] == row["retried"] == 0
-        assert row["mismatch"] <= 1e-5
+        assert row["mismatch"] <= 1e-5 or step
         assert row["probe_new"] <= 1e-5
         assert row["probe_new"] < min(row["probe_last"], row["probe_base"]) or not row["with_gradient"]
         played = read(tmp_path / f"runs/r/trajectories/step-{step:05d}.jsonl").trajectories
         versions = {turn.completion.policy_version for t in played for turn in t.turns if turn.completion}
-        assert versions == {step}
+        assert versions <= {max(step - 1, 0), step}, "one step behind at most"
     assert not (tmp_path / "runs/r/adapters").exists()
     log = (tmp_path / "runs/r/vllm-0.log").read_text()
     assert "vLLM" in log

@@ -22,6 +22,8 @@ eval_tasks = 4
 eval_held_out_tasks = 1
 eval_samples = 1
 workers = 4
+deterministic = true
+refill = 0.5
 """
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow]

@@ -1,8 +1,10 @@
 """Rollouts in real boxes with the real grader; only the sampling of tokens is scripted."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -10,14 +12,15 @@ from tokenizers import Tokenizer
 from agents.chat import ChatFormat
 from gym_code.errors import SandboxError
 from gym_code.sandbox import Backend, BoxSpec, Sandbox, open_backend
-from gym_code.synth.families import BY_NAME
 from gym_code.synth.procedural import STUB, ProceduralSuite, repository
-from gym_code.types import Completion, Stop, ToolCall
+from gym_code.types import Completion, Stop, ToolCall, Trajectory
 from train.config import load_config
+from train.curriculum import Draw
 from train.demos import demonstrate, script
-from train.engine.base import Dropped, Request, Sampling
-from train.grpo import learn_from, orders_for
-from train.rollout import Order, Roller
+from train.engine.base import Dropped, Engine, Request, Sampling
+from train.groups import Group
+from train.grpo import learn_from
+from train.rollout import Bounds, Order, Roller
 from train.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.sandbox
@@ -39,28 +42,54 @@ def backend() -> Iterator[Backend]:
 
 
 class Scripted:
-    """Says what `lines(sample_id)` lists, turn by turn."""
+    """Says what `lines(sample_id)` lists, turn by turn; what is `slow` takes so many seconds to say."""
 
-    def __init__(self, chat: ChatFormat, lines: Callable[[str], list[ToolCall]]) -> None:
-        self.chat, self.lines = chat, lines
+    concurrent = True
+
+    def __init__(
+        self,
+        chat: ChatFormat,
+        lines: Callable[[str], list[ToolCall]],
+        slow: Mapping[str, float] | None = None,
+    ) -> None:
+        self.chat, self.lines, self.slow = chat, lines, slow or {}
         self.turn: dict[str, int] = {}
+        self.due: dict[str, float] = {}
+        self.woken = threading.Event()
 
-    def release(self) -> None:
-        self.turn.clear()
+    def submit(self, request: Request, sampling: Sampling) -> None:
+        assert request.key not in self.due
+        self.due[request.key] = time.monotonic() + self.slow.get(request.key, 0.0)
+
+    def collect(self, timeout: float | None = None) -> list[tuple[str, Completion | Dropped]]:
+        end = time.monotonic() + (60.0 if timeout is None else timeout)
+        while self.due and not self.woken.is_set() and time.monotonic() < end:
+            if ready := [key for key, due in self.due.items() if due <= time.monotonic()]:
+                return [(key, self.say(key)) for key in ready if self.due.pop(key)]
+            self.woken.wait(0.005)
+        self.woken.clear()
+        return []
+
+    def say(self, key: str) -> Completion | Dropped:
+        turn = self.turn.get(key, 0)
+        self.turn[key] = turn + 1
+        ids = self.chat.assistant([self.lines(key)[turn]])
+        return Completion(token_ids=tuple(ids), logprobs=(-0.5,) * len(ids), text="", finish_reason="stop")
+
+    def wake(self) -> None:
+        self.woken.set()
+
+    def forget(self, key: str) -> None:
+        self.due.pop(key, None)
 
     def set_version(self, version: int) -> None:
         pass
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        made = []
-        for request in requests:
-            turn = self.turn.get(request.key, 0)
-            self.turn[request.key] = turn + 1
-            ids = self.chat.assistant([self.lines(request.key)[turn]])
-            made.append(
-                Completion(token_ids=tuple(ids), logprobs=(-0.5,) * len(ids), text="", finish_reason="stop")
-            )
-        return made
+    def take_metrics(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
 
 def calls(body: str) -> list[ToolCall]:
@@ -72,21 +101,45 @@ def calls(body: str) -> list[ToolCall]:
     ]
 
 
-def roller(backend: Backend, chat: ChatFormat, turns: int = 6) -> Roller:
-    return Roller(ProceduralSuite(), backend, chat, turns=turns, max_length=900, workers=4)
+def roller(
+    backend: Backend, chat: ChatFormat, engine: Engine, turns: int = 6, workers: int = 4, **options: Any
+) -> Roller:
+    bounds = {
+        "wait_seconds": options.pop("wait_seconds", 0.0),
+        "tool_seconds": options.pop("tool_seconds", 0),
+    }
+    return Roller(
+        backend,
+        chat,
+        engine,
+        Bounds(turns=turns, max_length=900, **bounds),
+        workers=workers,
+        seats=8,
+        **options,
+    )
 
 
 def order(number: int, task_id: str = TASK) -> Order:
-    return Order(task_id=task_id, group_id="g", sample_id=f"g/{number}", seed=number)
+    return Order(
+        suite=ProceduralSuite(),
+        task_id=task_id,
+        group_id="g",
+        sample_id=f"g/{number}",
+        seed=number,
+        sampling=Sampling(),
+    )
+
+
+def group(trajectories: Sequence[Trajectory]) -> list[Group]:
+    draw = Draw(number=0, suite=ProceduralSuite(), task_id=TASK, unit="at_most")
+    return [Group(draw=draw, trajectories=tuple(trajectories), version=0)]
 
 
 def test_a_group_is_rewarded_by_its_hidden_tests(chat: ChatFormat, backend: Backend) -> None:
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": f"return {function.wrong}", "g/2": "return None"}
-    with roller(backend, chat) as rolls:
-        made = rolls.play(
-            [order(n) for n in range(3)], Scripted(chat, lambda key: calls(bodies[key])), Sampling()
-        )
+    with roller(backend, chat, Scripted(chat, lambda key: calls(bodies[key]))) as rolls:
+        made = rolls.play([order(n) for n in range(3)])
     assert [t.reward.value for t in made if t.reward] == [1.0, 0.0, 0.0]
     assert [t.stop for t in made] == [Stop.SUBMITTED] * 3
     assert [len(t.turns) for t in made] == [3, 3, 3]
@@ -97,9 +150,9 @@ def test_law_2_the_trained_tokens_are_the_sampled_ones(chat: ChatFormat, backend
     config = load_config("tiny", {"groups": 1, "group_size": 2})
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": "return 0"}
-    with roller(backend, chat) as rolls:
-        made = rolls.play([order(0), order(1)], Scripted(chat, lambda key: calls(bodies[key])), Sampling())
-    segments, advantages = learn_from(made, config, 0)
+    with roller(backend, chat, Scripted(chat, lambda key: calls(bodies[key]))) as rolls:
+        made = rolls.play([order(0), order(1)])
+    segments, advantages = learn_from(group(made), config, 0)
     assert advantages == [1.0, -1.0]
     assert len(segments) == 2
     for trajectory, segment in zip(made, segments, strict=True):
@@ -117,10 +170,8 @@ def test_what_the_demonstrator_is_shown_is_what_the_tools_say(chat: ChatFormat, 
         steps = script(path, function, made.start[path].content.decode(), rng)
         while not any(call.name == "test" for call, _ in steps):
             steps = script(path, function, made.start[path].content.decode(), rng)
-        with roller(backend, chat) as rolls:
-            [played] = rolls.play(
-                [order(0, task_id)], Scripted(chat, lambda _, s=steps: [c for c, _ in s]), Sampling()
-            )
+        with roller(backend, chat, Scripted(chat, lambda _, s=steps: [c for c, _ in s])) as rolls:  # type: ignore[misc]
+            [played] = rolls.play([order(0, task_id)])
         seen = [result.content for turn in played.turns for result in turn.results]
         assert seen[:-1] == [observation for _, observation in steps][:-1]
 
@@ -131,10 +182,8 @@ def test_a_demonstration_is_tokenised_as_an_episode_is(chat: ChatFormat, backend
     made = repository(task_id)
     [(path, function)] = made.missing.items()
     steps = script(path, function, made.start[path].content.decode(), random.Random(3))
-    with roller(backend, chat) as rolls:
-        [played] = rolls.play(
-            [order(0, task_id)], Scripted(chat, lambda _: [c for c, _ in steps]), Sampling()
-        )
+    with roller(backend, chat, Scripted(chat, lambda _: [c for c, _ in steps])) as rolls:
+        [played] = rolls.play([order(0, task_id)])
     last = played.turns[-1]
     assert last.completion is not None
     assert shown.token_ids == last.prompt_token_ids + last.completion.token_ids
@@ -145,8 +194,8 @@ def test_a_policy_that_never_submits_is_cut_off_and_graded_as_it_stands(
 ) -> None:
     [function] = repository(TASK).missing.values()
     lines = [*calls(f"return {function.right}")[:2], *calls("")[:1] * 3]
-    with roller(backend, chat, turns=4) as rolls:
-        [made] = rolls.play([order(0)], Scripted(chat, lambda _: lines), Sampling())
+    with roller(backend, chat, Scripted(chat, lambda _: lines), turns=4) as rolls:
+        [made] = rolls.play([order(0)])
     assert made.stop is Stop.TURNS
     assert made.reward is not None
     assert made.reward.value == 1.0
@@ -171,40 +220,35 @@ class _Failing:
 def test_law_3_a_box_that_does_not_open_is_no_zero(chat: ChatFormat, backend: Backend) -> None:
     [function] = repository(TASK).missing.values()
     engine = Scripted(chat, lambda _: calls(f"return {function.right}"))
-    rolls = Roller(ProceduralSuite(), _Failing(backend), chat, turns=6, max_length=900, workers=1)  # type: ignore[arg-type]
-    with rolls:
-        made = rolls.play([order(n) for n in range(3)], engine, Sampling())
+    with roller(_Failing(backend), chat, engine, workers=1) as rolls:  # type: ignore[arg-type]
+        made = rolls.play([order(n) for n in range(3)])
     assert [t.reward.value for t in made if t.reward] == [1.0, None, 1.0]
     assert made[1].stop is Stop.FAULT
     assert made[1].error == "SandboxError: no room"
     config = load_config("tiny", {"groups": 1, "group_size": 3})
-    assert learn_from(made, config, 0)[1] == [0.0, 0.0, 0.0]
+    assert learn_from(group(made), config, 0)[1] == [0.0, 0.0, 0.0]
 
 
 class Losing(Scripted):
     """Loses the second completion of one sample."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion | Dropped]:  # type: ignore[override]
-        made: list[Completion | Dropped] = [*super().generate(requests, sampling)]
-        for number, request in enumerate(requests):
-            if request.key == "g/1" and self.turn[request.key] == 2:
-                made[number] = Dropped(reason="a logprob is missing or no number")
-        return made
+    def say(self, key: str) -> Completion | Dropped:
+        made = super().say(key)
+        lost = key == "g/1" and self.turn[key] == 2
+        return Dropped(reason="a logprob is missing or no number") if lost else made
 
 
 def test_law_3_a_dropped_completion_is_no_zero(chat: ChatFormat, backend: Backend) -> None:
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": "return 0", "g/2": "return 0"}
-    with roller(backend, chat) as rolls:
-        made = rolls.play(
-            [order(n) for n in range(3)], Losing(chat, lambda key: calls(bodies[key])), Sampling()
-        )
+    with roller(backend, chat, Losing(chat, lambda key: calls(bodies[key]))) as rolls:
+        made = rolls.play([order(n) for n in range(3)])
     assert [t.reward.value for t in made if t.reward] == [1.0, None, 0.0]
     assert made[1].stop is Stop.FAULT
     assert made[1].error == "completion dropped: a logprob is missing or no number"
     assert len(made[1].turns) == 1
     config = load_config("tiny", {"groups": 1, "group_size": 3})
-    assert learn_from(made, config, 0)[1] == [1.0, 0.0, -1.0]
+    assert learn_from(group(made), config, 0)[1] == [1.0, 0.0, -1.0]
 
 
 def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
@@ -216,20 +260,68 @@ def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
     monkeypatch.setattr(backend, "open", refuse)
     engine = Scripted(chat, lambda _: calls("return 0"))
     with (
-        roller(backend, chat) as rolls,
+        roller(backend, chat, engine) as rolls,
         pytest.raises(SandboxError, match=r"none of 2 episodes could be graded; .* the keeper is gone"),
     ):
-        rolls.play([order(0), order(1)], engine, Sampling())
+        rolls.play([order(0), order(1)])
 
 
-def test_orders_are_a_function_of_seed_and_step() -> None:
-    config = load_config("tiny", {})
-    assert orders_for(config, 3) == orders_for(config, 3)
-    ids = {o.task_id for o in orders_for(config, 3)}
-    assert not ids & {o.task_id for o in orders_for(config, 4)}
-    assert not ids & {o.task_id for o in orders_for(replace(config, seed=1), 3)}
-    assert all(
-        o.task_id.split("__")[1].split("-")[0] not in config.held_out_families for o in orders_for(config, 3)
-    )
-    trained = [name for name in BY_NAME if name not in config.held_out_families]
-    assert {i.split("__")[1].split("-")[0] for i in ids} == set(trained)
+def test_law_3_waiting_for_completions_is_our_fault_and_no_time_of_the_agents(
+    chat: ChatFormat, backend: Backend
+) -> None:
+    [function] = repository(TASK).missing.values()
+    engine = Scripted(chat, lambda _: calls(f"return {function.right}"), slow={"g/0": 1.5, "g/1": 60.0})
+    # Three turns of 1.5 s sampling: more than the tools may take, less than an episode may wait.
+    with roller(backend, chat, engine, tool_seconds=4.0, wait_seconds=8.0) as rolls:
+        made = rolls.play([order(0), order(1), order(2)])
+    assert [t.reward.value for t in made if t.reward] == [1.0, None, 1.0]
+    assert made[0].stop is Stop.SUBMITTED
+    assert made[1].stop is Stop.FAULT
+    assert made[1].error == "waited 8 s for completions"
+    assert engine.due == {}
+
+
+def test_the_tools_time_ends_an_episode_which_is_graded(chat: ChatFormat, backend: Backend) -> None:
+    sleeping = ToolCall(id="1", name="bash", arguments={"command": "sleep 30"})
+    engine = Scripted(chat, lambda _: [sleeping] * 6)
+    with roller(backend, chat, engine, tool_seconds=1.0) as rolls:
+        [made] = rolls.play([order(0)])
+    assert made.stop is Stop.SECONDS
+    assert made.reward is not None
+    assert made.reward.value == 0.0
+
+
+def test_no_episode_waits_for_another(chat: ChatFormat, backend: Backend) -> None:
+    sleeping = ToolCall(id="1", name="bash", arguments={"command": "sleep 2"})
+    done = calls("return 0")[2]
+    lines = {"g/0": [sleeping, sleeping, done], "g/1": [sleeping, done], "g/2": [done]}
+    engine = Scripted(chat, lambda key: lines[key])
+    with roller(backend, chat, engine) as rolls:
+        for number in range(3):
+            rolls.start(order(number))
+        came = []
+        while finished := rolls.advance():
+            came += [o.sample_id for o, _ in finished]
+    assert came == ["g/2", "g/1", "g/0"]
+
+
+def test_law_11_in_lockstep_the_engine_is_asked_in_order_whatever_the_boxes_do(
+    chat: ChatFormat, backend: Backend
+) -> None:
+    rng = random.Random(5)
+    naps = [
+        ToolCall(id="1", name="bash", arguments={"command": f"sleep {rng.random() / 4}"}) for _ in range(9)
+    ]
+    done = calls("return 0")[2]
+    lines = {f"g/{n}": [*naps[n : n + 1 + n % 3], done] for n in range(6)}
+    asked: list[str] = []
+
+    class Noting(Scripted):
+        def submit(self, request: Request, sampling: Sampling) -> None:
+            asked.append(request.key)
+            super().submit(request, sampling)
+
+    with roller(backend, chat, Noting(chat, lambda key: lines[key]), lockstep=True) as rolls:
+        rolls.play([order(n) for n in range(6)])
+    turns = [[f"g/{n}" for n in range(6) if len(lines[f"g/{n}"]) > turn] for turn in range(4)]
+    assert asked == [key for turn in turns for key in turn]

@@ -2,8 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from gym_code.synth.procedural import ProceduralSuite
 from gym_code.types import Completion, Reward, Stop, Trajectory, Turn
 from train.config import load_config
+from train.curriculum import Draw
+from train.groups import Group
 from train.grpo import learn_from
 from train.segments import segments_of
 
@@ -48,10 +51,12 @@ def test_learning_from_a_group(kl_coef: float) -> None:
         for n, part in enumerate(parts)
     ]
     options = {"group_size": 4, "kl_coef": kl_coef, "reward_weights": {"shaped": 1.0}}
-    segments, advantages = learn_from(group, load_config("tiny", options), step=0)
+    draw = Draw(number=0, suite=ProceduralSuite(), task_id="t", unit="t")
+    groups = [Group(draw=draw, trajectories=tuple(group), version=0)]
+    segments, advantages = learn_from(groups, load_config("tiny", options), step=0)
     assert advantages == [0.75, 0.0, -0.75, 0.0]
     assert [s.token_ids_T[-1] for s in segments] == ([3, 4, 5] if kl_coef else [3, 5])
-    segments, advantages = learn_from(group, load_config("tiny", options | {"objective": "grpo"}), step=0)
+    segments, advantages = learn_from(groups, load_config("tiny", options | {"objective": "grpo"}), step=0)
     assert advantages == [1.0, 0.0, -1.0, 0.0]
 
 

@@ -62,19 +62,35 @@ class Dropped:
 
 
 class Engine(Protocol):
-    """Samples completions; logprobs are those of the distribution sampled from (after temperature)."""
+    """Samples completions; logprobs are those of the distribution sampled from (after temperature).
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Sequence[Completion | Dropped]:
-        """One completion a request, in order.
+    Requests go in one by one and come back as they complete: a slow one holds up no other. `submit` and
+    `collect` belong to one thread.
+    """
 
-        Raises `ConfigError` for a prompt that leaves no room, `EngineError` where nothing can sample.
+    concurrent: bool
+    """Whether it samples while the trainer computes; otherwise only inside `collect`."""
+
+    def submit(self, request: Request, sampling: Sampling) -> None:
+        """Ask for a completion; no second one under the same key until the first came back.
+
+        Raises `ConfigError` for a prompt that leaves no room or a conversation too many.
         """
 
-    def release(self) -> None:
-        """Forget all conversations and their caches; call it whenever the weights have changed."""
+    def collect(self, timeout: float | None = None) -> list[tuple[str, Completion | Dropped]]:
+        """What has completed, by key: at least one, after at most `timeout` seconds of waiting for it.
+
+        Empty where nothing was asked for or the time is over. Raises `EngineError` where nothing can sample.
+        """
+
+    def wake(self) -> None:
+        """Have `collect` return soon, with or without something complete. May be called from any thread."""
+
+    def forget(self, key: str) -> None:
+        """Free what a conversation holds, and give up what was asked for it."""
 
     def set_version(self, version: int) -> None:
-        """Name the weights that completions from now on come from, and forget the caches of older ones.
+        """Name the weights that requests from now on are answered with, and forget caches of older ones.
 
         An engine that serves a copy of the weights delivers and proves the copy here; `DeliveryError`.
         """
@@ -84,3 +100,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End whatever the engine started."""
+
+
+def generate(engine: Engine, requests: Sequence[Request], sampling: Sampling) -> list[Completion | Dropped]:
+    """One completion a request, in order: all asked for at once, back when the last is there."""
+    for request in requests:
+        engine.submit(request, sampling)
+    made: dict[str, Completion | Dropped] = {}
+    while len(made) < len(requests):
+        made.update(engine.collect())
+    return [made[request.key] for request in requests]

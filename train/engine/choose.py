@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,21 @@ KEY_VARIABLE = "GYM_CODE_VLLM_KEY"
 
 
 def open_engine(
-    config: Config, model: Any, base: Path, *, end_id: int, directory: Path, report: Callable[[str], None]
+    config: Config,
+    model: Any,
+    base: Path,
+    *,
+    end_ids: Sequence[int],
+    directory: Path,
+    report: Callable[[str], None],
 ) -> Engine:
     """The engine for `model`, whose base lies in the directory `base`; logs and adapters go to `directory`.
 
     Raises `ConfigError` where vLLM is missing, `EngineError` where it does not start or serve as it should.
     """
-    slots = config.groups * config.group_size
+    slots = config.seats
     if config.engine == "torch":
-        return TorchEngine(model, end_id=end_id, slots=slots, max_length=config.max_length)
+        return TorchEngine(model, end_ids=end_ids, slots=slots, max_length=config.max_length)
     replicas = _replicas(config, base, slots, directory)
     try:
         for replica in replicas:
@@ -39,7 +45,7 @@ def open_engine(
             model,
             replicas,
             directory / "adapters",
-            end_id=end_id,
+            end_ids=end_ids,
             max_length=config.max_length,
             concurrency=slots,
             dtype=config.dtype,
@@ -67,4 +73,4 @@ def _replicas(config: Config, base: Path, slots: int, directory: Path) -> list[R
         seed=config.seed,
     )
     servers = start(spec, config.vllm_replicas, directory)
-    return [Replica(s.url, key=s.key, server=s, connections=slots) for s in servers]
+    return [Replica(server, key=server.key, connections=slots) for server in servers]

@@ -23,15 +23,20 @@ class Refused(EngineError):
 
 
 class Replica:
-    """A server by URL; `server` is the process where the trainer started it. Used from many threads."""
+    """A server by URL, or one that the trainer started. Used from many threads."""
 
-    def __init__(self, url: str, *, key: str = "", server: Server | None = None, connections: int) -> None:
-        self.url, self.server = url, server
+    def __init__(self, at: str | Server, *, key: str = "", connections: int) -> None:
+        self.server = None if isinstance(at, str) else at
+        self._url = at if isinstance(at, str) else ""
         self.base = ""
         """The name that the server gives the model without an adapter."""
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._path = urllib3.util.parse_url(url).path or ""
-        self._pool = urllib3.connection_from_url(url, maxsize=connections, retries=False)
+        self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
+
+    @property
+    def url(self) -> str:
+        """Where it answers; a server that is started again is somewhere else."""
+        return self._url if self.server is None else self.server.url
 
     def post(self, path: str, body: Mapping[str, Any], seconds: float = QUICK_SECONDS) -> bytes:
         """The answer to a POST. Raises `Refused` (4xx) or `ReplicaError` (no answer, 5xx)."""
@@ -72,7 +77,7 @@ class Replica:
         """Close the connections, and the server where it is ours."""
         if self.server is not None:
             self.server.close()
-        self._pool.close()
+        self._pool.clear()
 
     def _request(
         self, method: str, path: str, seconds: float, body: Mapping[str, Any] | None = None
@@ -80,7 +85,7 @@ class Replica:
         try:
             answer = self._pool.request(
                 method,
-                self._path + path,
+                self.url + path,
                 body=None if body is None else json.dumps(body),
                 headers=self._headers | {"Content-Type": "application/json"},
                 timeout=urllib3.Timeout(connect=10.0, read=seconds),

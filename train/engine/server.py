@@ -74,9 +74,12 @@ class Server:
     def __init__(self, python: Path, spec: ServerSpec, log: Path, *, gpu: int | None = None) -> None:
         self._python, self._spec, self.log, self._gpu = python, spec, log, gpu
         self.key = secrets.token_hex(16)
-        self._launch()
+        self.launches = 0
+        self.launch()
 
-    def _launch(self) -> None:
+    def launch(self) -> None:
+        """Start the process, on a free port; again where it has ended."""
+        self.launches += 1
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         scratch = tempfile.mkdtemp(prefix="gym-code-vllm-")
@@ -170,7 +173,7 @@ class Server:
                 if launches < 3 and not _is_free(self.port):
                     # Somebody took the port between our choice and the server's bind.
                     launches += 1
-                    self._launch()
+                    self.launch()
                     continue
                 raise ReplicaError(f"the vLLM server did not start; the end of {self.log}:\n{self.tail()}")
             if spent > START_SECONDS:

@@ -1,22 +1,29 @@
 """An engine in the trainer's own process: the same module samples and learns, so no weights travel.
 
-Turn-synchronous batches over a slotted key-value cache. A conversation keeps its slot from turn to turn: only
-new tokens are computed. Identical first prompts (the samples of one group) are computed once and copied.
+Continuous batches over a slotted key-value cache: requests join and leave between two tokens. A conversation
+keeps its slot from turn to turn: only new tokens are computed. Identical first prompts (the samples of one
+group) are computed once and copied.
+
+Who asks for the same requests in the same order and collects them all before asking again gets the same
+batches, and with them the same bits.
 
 Shapes: B rows, L new positions, T cached positions, H key-value heads, D head size, V vocabulary.
 """
 
 from __future__ import annotations
 
+import heapq
 import random
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from gym_code.errors import ConfigError
 from gym_code.types import Completion
-from train.engine.base import Request, Sampling
+from train.engine.base import Dropped, Request, Sampling
 
 _FEW = 0.6
 """Below this share of rows still sampling, only those rows are computed."""
@@ -29,10 +36,9 @@ class _SlotCache:
     query may attend to it, because position p is written before the first query at p is computed.
     """
 
-    def __init__(self, layers: int, slots: int, length: int, heads: int, size: int) -> None:
-        shape = (slots, length, heads, size)
-        self.keys = [torch.zeros(shape) for _ in range(layers)]
-        self.values = [torch.zeros(shape) for _ in range(layers)]
+    def __init__(self, layers: int, shape: tuple[int, int, int, int], like: torch.Tensor) -> None:
+        self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
         self.rows: torch.Tensor = torch.empty(0, dtype=torch.long)
         self.positions_BL: torch.Tensor = torch.empty(0, 0, dtype=torch.long)
         self.until = 0
@@ -55,30 +61,115 @@ class _SlotCache:
             store[list(targets), :length] = store[source, :length]
 
 
-class TorchEngine:
-    """Samples from a (PEFT) causal language model that lives in this process, in fp32 on its own device."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Row:
+    """A request in the batch. `logprobs` are those of `tokens`; a row that is done may be computed on."""
 
-    def __init__(self, model: Any, *, end_id: int, slots: int, max_length: int) -> None:
-        self._model, self._end_id = model, end_id
-        self._slots, self._max_length = slots, max_length
+    request: Request
+    sampling: Sampling
+    slot: int
+    version: int
+    draw: random.Random
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    done: bool = False
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """Prompt and what was sampled so far."""
+        return (*self.request.prompt_ids, *self.tokens)
+
+
+class TorchEngine:
+    """Samples from a (PEFT) causal language model that lives in this process, on its own device."""
+
+    concurrent = False
+
+    def __init__(self, model: Any, *, end_ids: Sequence[int], slots: int, max_length: int) -> None:
+        self._model, self._end_ids = model, frozenset(end_ids)
+        self._max_length = max_length
         self._version = 0
-        config = model.config
+        config, weight = model.config, model.get_input_embeddings().weight
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._cache = _SlotCache(
-            config.num_hidden_layers, slots, max_length, config.num_key_value_heads, size
-        )
+        shape = (slots, max_length, config.num_key_value_heads, size)
+        self._cache = _SlotCache(config.num_hidden_layers, shape, weight)
+        self._device = weight.device
+        self._slots = slots
+        self._free = list(range(slots))
         self._slot_of: dict[str, int] = {}
-        self._tokens: list[list[int]] = [[] for _ in range(slots)]
+        self._cached: list[tuple[int, ...]] = [()] * slots
+        """The tokens whose keys and values each slot holds."""
+        self._waiting: list[_Row] = []
+        self._rows: list[_Row] = []
+        self._logits_BV = torch.empty(0)
+        """After the last known token of each of `_rows`."""
+        self._woken = threading.Event()
+
+    def submit(self, request: Request, sampling: Sampling) -> None:
+        """Queue a request. Raises `ConfigError` for more conversations than slots and a prompt too long."""
+        if len(request.prompt_ids) + sampling.max_tokens > self._max_length:
+            raise ConfigError(
+                "the prompt leaves no room for a completion",
+                where=request.key,
+                expected=f"at most {self._max_length - sampling.max_tokens} tokens",
+                found=len(request.prompt_ids),
+            )
+        if request.key not in self._slot_of:
+            if not self._free:
+                raise ConfigError(
+                    "too many conversations", expected=f"at most {self._slots}", found="one more"
+                )
+            self._slot_of[request.key] = heapq.heappop(self._free)
+        self._waiting.append(
+            _Row(
+                request=request,
+                sampling=sampling,
+                slot=self._slot_of[request.key],
+                version=self._version,
+                draw=random.Random(request.seed),
+            )
+        )
+
+    def collect(self, timeout: float | None = None) -> list[tuple[str, Completion | Dropped]]:
+        """Sample until a request is complete, or `wake` was called. `timeout` bounds waiting: there is none.
+
+        Raises nothing of its own.
+        """
+        completed: list[tuple[str, Completion | Dropped]] = []
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            with torch.inference_mode():
+                while not completed and not self._woken.is_set() and (self._waiting or self._alive()):
+                    if self._waiting:
+                        self._admit()
+                    completed = [(row.request.key, self._completion(row)) for row in self._sample()]
+        finally:
+            self._model.train(was_training)
+            self._woken.clear()
+        return completed
+
+    def wake(self) -> None:
+        """Have `collect` return after the token at hand."""
+        self._woken.set()
+
+    def forget(self, key: str) -> None:
+        """Give the conversation's slot back, and what is sampled for it up."""
+        if (slot := self._slot_of.pop(key, None)) is not None:
+            heapq.heappush(self._free, slot)
+            self._cached[slot] = ()
+        self._waiting = [row for row in self._waiting if row.request.key != key]
+        for row in self._rows:
+            row.done = row.done or row.request.key == key
 
     def set_version(self, version: int) -> None:
-        """Name the weights; caches of older weights are forgotten."""
+        """Name the weights. Caches of older weights are forgotten; half-sampled completions go on anew from
+        where they are.
+        """
         self._version = version
-        self.release()
-
-    def release(self) -> None:
-        """Forget all conversations."""
-        self._slot_of.clear()
-        self._tokens = [[] for _ in range(self._slots)]
+        self._cached = [()] * self._slots
+        self._waiting = [*self._alive(), *self._waiting]
+        self._rows = []
 
     def take_metrics(self) -> dict[str, float]:
         """Nothing: the weights that sample are the weights that learn."""
@@ -87,142 +178,133 @@ class TorchEngine:
     def close(self) -> None:
         """Nothing to end."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion]:
-        """One completion a request, in order.
+    def _alive(self) -> list[_Row]:
+        return [row for row in self._rows if not row.done]
 
-        Raises `ConfigError` when there are more conversations than slots or a prompt leaves no room.
-        """
-        for request in requests:
-            if len(request.prompt_ids) + sampling.max_tokens > self._max_length:
-                raise ConfigError(
-                    "the prompt leaves no room for a completion",
-                    where=request.key,
-                    expected=f"at most {self._max_length - sampling.max_tokens} tokens",
-                    found=len(request.prompt_ids),
-                )
-        was_training = self._model.training
-        self._model.eval()
-        try:
-            with torch.inference_mode():
-                slots = [self._slot(request) for request in requests]
-                logits_BV = self._prefill(requests, slots)
-                return self._decode(requests, slots, logits_BV, sampling)
-        finally:
-            self._model.train(was_training)
+    def _admit(self) -> None:
+        """Have all that wait join the batch."""
+        places = [n for n, row in enumerate(self._rows) if not row.done]
+        logits_BV = self._prefill(self._waiting)
+        if places:
+            logits_BV = torch.cat([self._logits_BV[places], logits_BV])
+        self._rows, self._waiting = [*(self._rows[n] for n in places), *self._waiting], []
+        self._logits_BV = logits_BV
 
-    def _slot(self, request: Request) -> int:
-        slot = self._slot_of.get(request.key)
-        if slot is None:
-            if len(self._slot_of) >= self._slots:
-                raise ConfigError(
-                    "too many conversations", expected=f"at most {self._slots}", found="one more"
-                )
-            slot = self._slot_of[request.key] = len(self._slot_of)
-        stored = self._tokens[slot]
-        if tuple(stored) != request.prompt_ids[: len(stored)] or len(stored) >= len(request.prompt_ids):
-            self._tokens[slot] = []
-        return slot
-
-    def _prefill(self, requests: Sequence[Request], slots: Sequence[int]) -> torch.Tensor:
-        """Compute the new tokens of every prompt; the logits (B, V) after its last token."""
+    def _prefill(self, rows: Sequence[_Row]) -> torch.Tensor:
+        """Compute what each row's slot does not hold yet; the logits (B, V) after its last token."""
         leaders: dict[object, int] = {}
         lead_of: list[int] = []
-        for number, (request, slot) in enumerate(zip(requests, slots, strict=True)):
-            alike = request.prompt_ids if not self._tokens[slot] else number
-            lead_of.append(leaders.setdefault(alike, number))
+        held: list[int] = []
+        for number, row in enumerate(rows):
+            cached, known = self._cached[row.slot], row.known
+            fits = len(cached) < len(known) and known[: len(cached)] == cached
+            held.append(len(cached) if fits else 0)
+            lead_of.append(leaders.setdefault(number if held[-1] else known, number))
         chosen = sorted(set(lead_of))
-        new = [list(requests[n].prompt_ids[len(self._tokens[slots[n]]) :]) for n in chosen]
-        starts = [len(self._tokens[slots[n]]) for n in chosen]
-        rows = [slots[n] for n in chosen]
-        last = [len(tokens) - 1 for tokens in new]
+        new = [rows[n].known[held[n] :] for n in chosen]
         longest = max(map(len, new))
-        padded = [tokens + [0] * (longest - len(tokens)) for tokens in new]
-        logits = self._forward(rows, padded, starts, last)
-        for n, request in enumerate(requests):
-            self._tokens[slots[n]] = list(request.prompt_ids)
+        logits = self._forward(
+            [rows[n].slot for n in chosen],
+            [[*tokens, *[0] * (longest - len(tokens))] for tokens in new],
+            [held[n] for n in chosen],
+            [len(tokens) - 1 for tokens in new],
+        )
+        for row in rows:
+            self._cached[row.slot] = row.known
         for n in chosen:
-            followers = [slots[m] for m, lead in enumerate(lead_of) if lead == n and m != n]
+            followers = [rows[m].slot for m, lead in enumerate(lead_of) if lead == n and m != n]
             if followers:
-                self._cache.copy(slots[n], followers, len(requests[n].prompt_ids))
+                self._cache.copy(rows[n].slot, followers, len(rows[n].known))
         place = {n: i for i, n in enumerate(chosen)}
         return logits[[place[lead] for lead in lead_of]]
 
-    def _decode(
-        self, requests: Sequence[Request], slots: Sequence[int], logits_BV: torch.Tensor, sampling: Sampling
-    ) -> list[Completion]:
-        draws = [random.Random(request.seed) for request in requests]
-        tokens: list[list[int]] = [[] for _ in requests]
-        logprobs: list[list[float]] = [[] for _ in requests]
-        rows = list(range(len(requests)))
-        alive = set(rows)
-        for _ in range(sampling.max_tokens):
-            uniforms = [draws[n].random() for n in rows]
-            picked, picked_logprobs = _pick(logits_BV, uniforms, sampling.temperature)
-            for n, token, logprob in zip(rows, picked, picked_logprobs, strict=True):
-                if n in alive:
-                    tokens[n].append(token)
-                    logprobs[n].append(logprob)
-                    if token == self._end_id:
-                        alive.discard(n)
-            if not alive or max(len(tokens[n]) for n in alive) == sampling.max_tokens:
-                break
-            if len(alive) < _FEW * len(rows):
-                rows = [n for n in rows if n in alive]
-            # A row that has ended computes its last token again, where it stood: its slot is unharmed.
-            step = [[tokens[n][-1]] for n in rows]
-            starts = [len(requests[n].prompt_ids) + len(tokens[n]) - 1 for n in rows]
-            logits_BV = self._forward([slots[n] for n in rows], step, starts, [0] * len(rows))
-            for n in rows:
-                if n in alive:
-                    self._tokens[slots[n]].append(tokens[n][-1])
-        return [self._completion(t, p) for t, p in zip(tokens, logprobs, strict=True)]
+    def _sample(self) -> list[_Row]:
+        """One token for every row, and the logits after it; the rows that this completes."""
+        tokens, logprobs = _pick(
+            self._logits_BV,
+            [row.draw.random() for row in self._rows],
+            [row.sampling.temperature for row in self._rows],
+        )
+        completed = []
+        for row, token, logprob in zip(self._rows, tokens, logprobs, strict=True):
+            if not row.done:
+                row.tokens.append(token)
+                row.logprobs.append(logprob)
+                if token in self._end_ids or len(row.tokens) == row.sampling.max_tokens:
+                    row.done = True
+                    completed.append(row)
+        alive = self._alive()
+        if len(alive) < _FEW * len(self._rows):
+            self._rows = alive
+        if alive:
+            # A row that is done computes its last token again, where it stood: its slot is unharmed. Whoever
+            # wants the slot next is admitted first, and then such rows leave.
+            self._logits_BV = self._forward(
+                [row.slot for row in self._rows],
+                [[row.tokens[-1]] for row in self._rows],
+                [len(row.request.prompt_ids) + len(row.tokens) - 1 for row in self._rows],
+                [0] * len(self._rows),
+            )
+            for row in alive:
+                self._cached[row.slot] = row.known
+        return completed
 
     def _forward(
-        self, slots: Sequence[int], ids: list[list[int]], starts: Sequence[int], last: Sequence[int]
+        self,
+        slots: Sequence[int],
+        ids: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        last: Sequence[int],
     ) -> torch.Tensor:
         """Run new tokens (B, L) that begin at `starts`; the logits (B, V) at index `last` of each row."""
-        ids_BL = torch.tensor(ids)
+        ids_BL = torch.tensor(ids, device=self._device)
         positions_BL = torch.tensor(starts)[:, None] + torch.arange(ids_BL.shape[1])
         # Padding past the end of the cache is folded onto the last position, which no prompt reaches.
         positions_BL = positions_BL.clamp(max=self._max_length - 1)
         cache = self._cache
-        cache.rows = torch.tensor(slots)
+        cache.rows = torch.tensor(slots, device=self._device)
         cache.all_rows = len(slots) == self._slots and list(slots) == list(range(self._slots))
-        cache.positions_BL = positions_BL
         cache.until = int(positions_BL.max()) + 1
-        mask_B1LT = (torch.arange(cache.until) <= positions_BL[:, :, None])[:, None]
+        cache.positions_BL = positions_BL = positions_BL.to(self._device)
+        known_T = torch.arange(cache.until, device=self._device)
+        mask_B1LT = (known_T <= positions_BL[:, :, None])[:, None]
         model = self._model.get_base_model() if hasattr(self._model, "get_base_model") else self._model
-        hidden = model.model(
+        hidden_BLE = model.model(
             input_ids=ids_BL,
             attention_mask=mask_B1LT,
             position_ids=positions_BL,
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits: torch.Tensor = model.lm_head(hidden[torch.arange(len(last)), torch.tensor(last)]).float()
-        return logits
+        last_BE = hidden_BLE[
+            torch.arange(len(last), device=self._device), torch.tensor(last).to(self._device)
+        ]
+        logits_BV: torch.Tensor = model.lm_head(last_BE).float()
+        return logits_BV
 
-    def _completion(self, tokens: Sequence[int], logprobs: Sequence[float]) -> Completion:
-        ended = bool(tokens) and tokens[-1] == self._end_id
+    def _completion(self, row: _Row) -> Completion:
         return Completion(
-            token_ids=tuple(tokens),
-            logprobs=tuple(logprobs),
+            token_ids=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
             text="",
-            finish_reason="stop" if ended else "length",
-            policy_version=self._version,
+            finish_reason="stop" if row.tokens[-1] in self._end_ids else "length",
+            policy_version=row.version,
         )
 
 
 def _pick(
-    logits_BV: torch.Tensor, uniforms: Sequence[float], temperature: float
+    logits_BV: torch.Tensor, uniforms: Sequence[float], temperatures: Sequence[float]
 ) -> tuple[list[int], list[float]]:
     """Tokens by the inverse of the cumulative distribution (argmax at temperature 0), and their logprobs."""
-    logprobs_BV = torch.log_softmax(logits_BV / (temperature or 1.0), dim=-1)
-    if temperature == 0:
+    heat_B1 = torch.tensor([t or 1.0 for t in temperatures], device=logits_BV.device)[:, None]
+    logprobs_BV = torch.log_softmax(logits_BV / heat_B1, dim=-1)
+    greedy_B = torch.tensor([t == 0 for t in temperatures], device=logits_BV.device)
+    if bool(greedy_B.all()):
         tokens_B = logits_BV.argmax(-1)
     else:
         cumulative_BV = logprobs_BV.double().exp().cumsum(-1)
-        wanted_B1 = torch.tensor(uniforms, dtype=torch.double)[:, None] * cumulative_BV[:, -1:]
-        tokens_B = torch.searchsorted(cumulative_BV, wanted_B1, right=True)[:, 0]
+        uniform_B1 = torch.tensor(uniforms, dtype=torch.double, device=logits_BV.device)[:, None]
+        tokens_B = torch.searchsorted(cumulative_BV, uniform_B1 * cumulative_BV[:, -1:], right=True)[:, 0]
         tokens_B = tokens_B.clamp(max=logits_BV.shape[-1] - 1)
+        tokens_B = torch.where(greedy_B, logits_BV.argmax(-1), tokens_B)
     return tokens_B.tolist(), logprobs_BV.gather(1, tokens_B[:, None])[:, 0].tolist()

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import math
+import queue
 import secrets
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,19 @@ from train.engine.server import SLOTS
 
 ATTEMPTS = 3
 """How often a request is sent to servers that are healthy and yet fail at it, before it is dropped."""
+LAUNCHES = 4
+"""How often a run starts a server of its own, the first time included."""
 IMPOSSIBLE = -9998.0
 """vLLM writes minus infinity as -9999: a token that could not have been sampled was."""
 
 
 class VllmEngine:
-    """Samples from the adapter of `model` on replicas; `generate` may be called from many threads.
+    """Samples from the adapter of `model` on replicas, for as many conversations as `concurrency`.
 
     `directory` (which the servers must be able to read) holds the adapters while they are served.
     """
+
+    concurrent = True
 
     def __init__(
         self,
@@ -58,79 +63,104 @@ class VllmEngine:
         replicas: Sequence[Replica],
         directory: Path,
         *,
-        end_id: int,
+        end_ids: Sequence[int],
         max_length: int,
         concurrency: int,
         dtype: str = "float32",
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._model, self._directory = model, directory
-        self._end_id, self._max_length = end_id, max_length
+        self._model, self._directory, self._report = model, directory, report
+        self._end_ids, self._max_length = tuple(end_ids), max_length
         self._tolerance = TOLERANCE.get(dtype, LOOSE)
         self._alive, self._lost = list(replicas), list[str]()
         self._replicas = tuple(replicas)
         self._replica_of: dict[str, Replica] = {}
-        self._lock = threading.Lock()
+        self._lock, self._reviving = threading.Lock(), threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="vllm")
+        self._asked: dict[str, Future[Completion | Dropped]] = {}
+        self._completed: queue.SimpleQueue[str] = queue.SimpleQueue()
+        """Keys of requests that are complete; the empty key has a waiting `collect` return."""
         self._counts: Counter[str] = Counter()
         # Another run, or this one before a crash, may have left adapters on a server that is given by URL.
         self._run = secrets.token_hex(4)
         self._serving: tuple[int, str] | None = None
         self._names: list[str] = []
+        self._in_use: Counter[str] = Counter()
+        """Requests on their way, by the adapter they ask for."""
         self._proof: Proof | None = None
         self._probe: Probe = make_probe(model, max_length)
-        self._last_PK = self._base_PK = self._base_logprobs()
+        self._last_PK = self._base_PK = self._new_PK = self._base_logprobs()
         shutil.rmtree(directory, ignore_errors=True)
         report("vLLM is proven with a perturbed adapter")
+        self._noise, self._closed = 0.0, False
         self._noise = self._prove_servers()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Completion | Dropped]:
-        """One completion a request, in order, all of them at the same time.
-
-        Raises `ConfigError` for a prompt that leaves no room, `EngineError` when no replica is left.
-        """
-        for request in requests:
-            if len(request.prompt_ids) + sampling.max_tokens > self._max_length:
-                raise ConfigError(
-                    "the prompt leaves no room for a completion",
-                    where=request.key,
-                    expected=f"at most {self._max_length - sampling.max_tokens} tokens",
-                    found=len(request.prompt_ids),
-                )
+    def submit(self, request: Request, sampling: Sampling) -> None:
+        """Send a request on its way. Raises `ConfigError` for a prompt that leaves no room."""
+        if len(request.prompt_ids) + sampling.max_tokens > self._max_length:
+            raise ConfigError(
+                "the prompt leaves no room for a completion",
+                where=request.key,
+                expected=f"at most {self._max_length - sampling.max_tokens} tokens",
+                found=len(request.prompt_ids),
+            )
         if self._serving is None:
             self.set_version(0)
-        if len(requests) == 1:
-            return [self._complete(requests[0], sampling)]
-        return list(self._threads.map(lambda request: self._complete(request, sampling), requests))
+        future = self._threads.submit(self._complete, request, sampling)
+        self._asked[request.key] = future
+        future.add_done_callback(lambda _: self._completed.put(request.key))
 
-    def release(self) -> None:
-        """Forget which replica holds which conversation."""
+    def collect(self, timeout: float | None = None) -> list[tuple[str, Completion | Dropped]]:
+        """What has completed, as it does. Raises `EngineError` when no replica is left."""
+        if not self._asked:
+            return []
+        keys = []
+        try:
+            keys.append(self._completed.get(timeout=timeout))
+            while True:
+                keys.append(self._completed.get_nowait())
+        except queue.Empty:
+            pass
+        # What was given up, and perhaps asked for anew, is not complete.
+        done = [key for key in dict.fromkeys(keys) if key in self._asked and self._asked[key].done()]
+        return [(key, self._asked.pop(key).result()) for key in done]
+
+    def wake(self) -> None:
+        """Have a waiting `collect` return."""
+        self._completed.put("")
+
+    def forget(self, key: str) -> None:
+        """Forget which replica holds the conversation, and whatever is still asked for it."""
+        if (future := self._asked.pop(key, None)) is not None:
+            future.cancel()
         with self._lock:
-            self._replica_of.clear()
+            self._replica_of.pop(key, None)
 
     def set_version(self, version: int) -> None:
-        """Deliver the adapter as it is now to every replica, and prove it. Raises `DeliveryError`."""
-        new_PK = probe_logprobs(self._model, self._probe)
-        name = f"policy-{self._run}-v{version}-{secrets.token_hex(2)}"
-        self._load(name)
-        others = {"last": self._last_PK, "base": self._base_PK}
-        proofs = [
-            judge(served_PK, new_PK, others, tolerance=self._tolerance, noise=self._noise, where=where)
-            for where, served_PK in self._served(name, 1.0)
-        ]
-        self._proof = max(proofs, key=lambda proof: proof.new)
-        if self._proof.proven:
-            # A version too near to its predecessor leaves the older one to compare with: what never arrives
-            # shows as soon as the sum of the changes can be seen.
-            self._last_PK = new_PK
-        with self._lock:
-            self._serving = (version, name)
-            self._replica_of.clear()
-        self._retire()
+        """Deliver the adapter as it is now to every replica, and prove it. Raises `DeliveryError`.
+
+        Requests that are on their way end under the version they began with.
+        """
+        self._revive()
+        with self._reviving:  # or a server that is revived now would miss the new adapter
+            new_PK = probe_logprobs(self._model, self._probe)
+            name = f"policy-{self._run}-v{version}-{secrets.token_hex(2)}"
+            self._load(name)
+            self._new_PK = new_PK
+            proofs = self._judged(name, tuple(self._alive))
+            self._proof = max(proofs, key=lambda proof: proof.new)
+            if self._proof.proven:
+                # A version too near to its predecessor leaves the older one to compare with: what never
+                # arrives shows as soon as the sum of the changes can be seen.
+                self._last_PK = new_PK
+            with self._lock:
+                self._serving = (version, name)
+                self._replica_of.clear()
+            self._retire()
 
     def take_metrics(self) -> dict[str, float]:
-        """Version, distances of its proof (nats), replicas left; since the last call, dropped completions
-        and requests sent again.
+        """Version, distances of its proof (nats), replicas left; since the last call, dropped completions,
+        requests sent again and servers started again.
         """
         made: dict[str, float] = {"replicas": len(self._alive)}
         if self._serving is not None and self._proof is not None:
@@ -138,12 +168,13 @@ class VllmEngine:
             made |= {"probe_new": self._proof.new, "probe_last": self._proof.last}
             made |= {"probe_base": self._proof.base, "probe_proven": float(self._proof.proven)}
         with self._lock:
-            made |= {"dropped": self._counts["dropped"], "retried": self._counts["retried"]}
+            made |= {key: self._counts[key] for key in ("dropped", "retried", "revived")}
             self._counts.clear()
         return made
 
     def close(self) -> None:
         """End the servers that are ours, unload our adapters from the others, remove the adapter files."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for replica in self._replicas:
             if replica.server is None and replica in self._alive:
@@ -153,21 +184,30 @@ class VllmEngine:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _complete(self, request: Request, sampling: Sampling) -> Completion | Dropped:
-        assert self._serving is not None
-        version, name = self._serving
+        with self._lock:
+            assert self._serving is not None
+            version, name = self._serving
+            self._in_use[name] += 1
+        try:
+            return self._ask(request, sampling, version, name)
+        finally:
+            with self._lock:
+                self._in_use[name] -= 1
+
+    def _ask(self, request: Request, sampling: Sampling, version: int, name: str) -> Completion | Dropped:
         body = _body(name, request.prompt_ids, sampling.temperature, sampling.max_tokens) | {
             "seed": request.seed,
             "logprobs": 0,
             # Only the end mark ends a completion, as in the trainer's own engine.
             "ignore_eos": True,
-            "stop_token_ids": [self._end_id],
+            "stop_token_ids": list(self._end_ids),
         }
         fault = ""
         attempt = 0
         while attempt < ATTEMPTS:
             replica = self._choose(request.key)
             try:
-                made = _read(replica.post("/v1/completions", body, REQUEST_SECONDS), version, self._end_id)
+                made = _read(replica.post("/v1/completions", body, REQUEST_SECONDS), version, self._end_ids)
             except (ReplicaError, Refused) as error:
                 fault = str(error)
                 with self._lock:
@@ -189,15 +229,41 @@ class VllmEngine:
 
     def _choose(self, key: str) -> Replica:
         """The replica that has the conversation's cache, or the one with the fewest conversations."""
-        with self._lock:
-            replica = self._replica_of.get(key)
-            if replica is None or replica not in self._alive:
-                if not self._alive:
-                    raise EngineError("no vLLM server is left; " + "; ".join(self._lost))
-                load = Counter(map(id, self._replica_of.values()))
-                replica = min(self._alive, key=lambda r: load[id(r)])
-                self._replica_of[key] = replica
-            return replica
+        for revived in (False, True):
+            with self._lock:
+                replica = self._replica_of.get(key)
+                if replica is None or replica not in self._alive:
+                    load = Counter(map(id, self._replica_of.values()))
+                    replica = min(self._alive, key=lambda r: load[id(r)], default=None)
+                if replica is not None:
+                    self._replica_of[key] = replica
+                    return replica
+            if not revived:
+                self._revive()
+        raise EngineError("no vLLM server is left; " + "; ".join(self._lost))
+
+    def _revive(self) -> None:
+        """Start servers of ours that have died again, with what they served, proven anew."""
+        with self._reviving:
+            for replica in self._replicas:
+                server = replica.server
+                if replica in self._alive or server is None or server.launches >= LAUNCHES or self._closed:
+                    continue
+                try:
+                    server.close()
+                    server.launch()
+                    server.wait(replica.healthy, self._report)
+                    replica.check(self._max_length)
+                    for name in self._names:
+                        replica.load(name, self._directory.resolve() / name)
+                    if self._serving is not None:
+                        self._judged(self._serving[1], (replica,))
+                except ReplicaError as error:
+                    self._lost.append(str(error))
+                    continue
+                with self._lock:
+                    self._counts["revived"] += 1
+                    self._alive.append(replica)
 
     def _lose(self, replica: Replica, reason: str) -> None:
         with self._lock:
@@ -207,15 +273,17 @@ class VllmEngine:
                     reason += f"; the end of {replica.server.log}:\n{replica.server.tail()}"
                 self._lost.append(reason)
 
-    def _on_all(self, work: Callable[[Replica], Any]) -> list[tuple[Replica, Any]]:
+    def _on_all(
+        self, work: Callable[[Replica], Any], replicas: Sequence[Replica] | None = None
+    ) -> list[tuple[Replica, Any]]:
         """Do something on every replica; those that die of it are left out. `EngineError` at the last."""
         done = []
-        for replica in tuple(self._alive):
+        for replica in tuple(self._alive) if replicas is None else replicas:
             try:
                 done.append((replica, work(replica)))
             except ReplicaError as error:
                 self._lose(replica, str(error))
-        if not self._alive:
+        if not done:
             raise EngineError("no vLLM server is left; " + "; ".join(self._lost))
         return done
 
@@ -228,8 +296,10 @@ class VllmEngine:
             raise DeliveryError(f"the adapter was refused: {error}") from error
 
     def _retire(self) -> None:
-        """Unload what the ring of slots has no room for, and remove its files."""
-        old, self._names = self._names[:-SLOTS], self._names[-SLOTS:]
+        """Unload what the ring of slots has no room for and nobody asks for any more; remove its files."""
+        with self._lock:
+            old = [name for name in self._names[:-SLOTS] if not self._in_use[name]]
+            self._names = [name for name in self._names if name not in old]
         self._on_all(lambda replica: self._unload(replica, old))
         for name in old:
             shutil.rmtree(self._directory / name)
@@ -253,22 +323,29 @@ class VllmEngine:
             name = f"policy-{self._run}-perturbed"
             self._load(name)
             new_PK, hot_PK = (probe_logprobs(self._model, self._probe, t) for t in (1.0, 2.0))
-        for where, served_PK in self._served(name, 2.0):
+        for where, served_PK in self._served(name, 2.0, self._alive):
             if rms(served_PK - new_PK) < rms(served_PK - hot_PK):
                 raise DeliveryError(
                     f"{where}: the server returns logprobs before temperature: start it with "
                     "--logprobs-mode processed_logprobs"
                 )
-        others = {"last": self._base_PK, "base": self._base_PK}
-        proofs = [
-            judge(served_PK, new_PK, others, tolerance=self._tolerance, noise=0.0, where=where)
-            for where, served_PK in self._served(name, 1.0)
-        ]
+        self._new_PK = new_PK
+        proofs = self._judged(name, tuple(self._alive))
         self._last_PK = new_PK
         return max(proof.new for proof in proofs)
 
-    def _served(self, name: str, temperature: float) -> list[tuple[str, torch.Tensor]]:
-        """The logprobs (P, K) of the probe's tokens, from every replica, the way rollouts are sampled."""
+    def _judged(self, name: str, replicas: Sequence[Replica]) -> list[Proof]:
+        """Law 9 for an adapter of that name whose logprobs are `_new_PK`. Raises `DeliveryError`."""
+        others = {"last": self._last_PK, "base": self._base_PK}
+        return [
+            judge(served_PK, self._new_PK, others, tolerance=self._tolerance, noise=self._noise, where=where)
+            for where, served_PK in self._served(name, 1.0, replicas)
+        ]
+
+    def _served(
+        self, name: str, temperature: float, replicas: Sequence[Replica]
+    ) -> list[tuple[str, torch.Tensor]]:
+        """The logprobs (P, K) of the probe's tokens, from each replica, the way rollouts are sampled."""
 
         def ask(replica: Replica) -> torch.Tensor:
             bodies = [
@@ -286,7 +363,7 @@ class VllmEngine:
                 raise DeliveryError(f"the probe was refused: {error}") from error
             return torch.tensor(rows)
 
-        return [(replica.url, rows) for replica, rows in self._on_all(ask)]
+        return [(replica.url, rows) for replica, rows in self._on_all(ask, tuple(replicas))]
 
 
 def _body(name: str, prompt_ids: Sequence[int], temperature: float, max_tokens: int) -> dict[str, Any]:
@@ -306,7 +383,7 @@ def _body(name: str, prompt_ids: Sequence[int], temperature: float, max_tokens: 
     }
 
 
-def _read(answer: bytes, version: int, end_id: int) -> Completion | Dropped:
+def _read(answer: bytes, version: int, end_ids: Sequence[int]) -> Completion | Dropped:
     """A completion from an answer, or what is wrong with it."""
     choice = _choice(answer)
     tokens = choice.get("token_ids")
@@ -319,7 +396,7 @@ def _read(answer: bytes, version: int, end_id: int) -> Completion | Dropped:
         token_ids=tuple(tokens),
         logprobs=tuple(logprobs),
         text="",
-        finish_reason="stop" if tokens[-1] == end_id else "length",
+        finish_reason="stop" if tokens[-1] in end_ids else "length",
         policy_version=version,
     )
 
