@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,7 +13,9 @@ from typing import Any, get_type_hints
 from gym_code.errors import ConfigError
 from gym_code.synth.families import BY_NAME
 from gym_code.types import canonical_digest
+from train.hub import HUB_ID, read_config
 from train.loss import OBJECTIVES
+from train.shapes import KNOWN, read_shape
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -22,7 +25,11 @@ CHOICES = {
     "objective": tuple(OBJECTIVES),
     "old_policy": ("recomputed", "served"),
     "dtype": ("float32", "bfloat16"),
+    "sharding": ("none", "ddp", "fsdp"),
+    "device": ("auto", "cpu", "cuda"),
 }
+UP_TO = {"qwen-0.5b": 1.0e9, "qwen-1.5b": 4.0e9, "qwen-7b": 1.0e10, "qwen-14b": 2.0e10, "qwen-32b": math.inf}
+"""Which shipped config a model takes that comes without one, by its parameters."""
 LEAST = {
     "vllm_replicas": 1,
     "vllm_threads": 1,
@@ -58,6 +65,7 @@ class Config:
 
     steps: int = 40
     groups: int = 16
+    """`tiny`, a directory in the hub's layout, or a hub id."""
     """Tasks a step; one group of samples each."""
     group_size: int = 8
     held_out_families: tuple[str, ...] = ()
@@ -138,6 +146,8 @@ class Config:
     vllm_cache_gib: int = 1
     """On a CPU: GiB of a server's key-value cache."""
     vllm_gpu_memory: float = 0.5
+    device: str = "auto"
+    """`cuda`, `cpu`, or `auto`: a GPU where there is one."""
     """On a GPU: the fraction of its memory that a server takes."""
 
     eval_tasks: int = 240
@@ -156,12 +166,23 @@ class Config:
         return canonical_digest(dataclasses.asdict(self))
 
 
-def load_config(name_or_path: str, overrides: dict[str, Any]) -> Config:
-    """A shipped config by name or a TOML file, with overrides. Raises `ConfigError` naming file and field."""
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else CONFIGS / f"{name_or_path}.toml"
+def load_config(name: str, overrides: dict[str, Any]) -> Config:
+    """A shipped config by name, a TOML file, or a model (directory or hub id) with the config of its size.
+
+    Overrides go on top. Raises `ConfigError` naming file and field.
+    """
+    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+    if not path.is_file() and not name.endswith(".toml") and (Path(name).is_dir() or HUB_ID.fullmatch(name)):
+        overrides = {"model": name} | overrides
+        path = CONFIGS / f"{config_for(name)}.toml"
     if not path.is_file():
         shipped = " ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
-        raise ConfigError("no such config", where=str(path), expected=shipped, found=name_or_path)
+        raise ConfigError(
+            "no such config",
+            where=str(path),
+            expected=f"{shipped}, a .toml file, a model's directory or its hub id",
+            found=name,
+        )
     try:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -201,6 +222,30 @@ def _checked(values: dict[str, Any], where: str) -> Config:
                     "wrong type",
                     where=f"{where}: {key}",
                     expected=f"list of {kind.__name__}",
+def config_for(model: str) -> str:
+    """The shipped config that fits a model's size. Raises `ConfigError` where its size is not known."""
+    shape = KNOWN.get(model) or read_shape(*read_config(model))
+    return next(name for name, parameters in UP_TO.items() if shape.parameters <= parameters)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` options as overrides: a value is TOML, or text where it is none.
+
+    >>> parse_settings(["steps=3", "levels=[1, 2]", "model=/models/mine", "learning_rate=1e-5"])
+    {'steps': 3, 'levels': [1, 2], 'model': '/models/mine', 'learning_rate': 1e-05}
+    """
+    made: dict[str, Any] = {}
+    for setting in settings:
+        key, found, value = setting.partition("=")
+        if not found:
+            raise ConfigError("not a setting", where="--set", expected="KEY=VALUE", found=setting)
+        try:
+            made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            made[key.strip()] = value
+    return made
+
+
                     found=repr(value),
                 )
             value = tuple(value)
