@@ -26,6 +26,7 @@ CHOICES = {
     "old_policy": ("recomputed", "served"),
     "dtype": ("float32", "bfloat16"),
     "sharding": ("none", "ddp", "fsdp"),
+    "sharding": ("none", "ddp", "fsdp"),
     "device": ("auto", "cpu", "cuda"),
 }
 UP_TO = {"qwen-0.5b": 1.0e9, "qwen-1.5b": 4.0e9, "qwen-7b": 1.0e10, "qwen-14b": 2.0e10, "qwen-32b": math.inf}
@@ -134,6 +135,8 @@ class Config:
     """Most tokens of one forward and backward, gradients accumulated; 0: an optimizer step in one."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward: less memory, a third more work."""
+    sharding: str = "none"
+    """What the processes of a torchrun share: `ddp`, the work; `fsdp`, the base's weights too."""
 
     engine: str = "torch"
     """What samples: `torch`, in the trainer's process, or `vllm`, servers over HTTP."""
@@ -149,6 +152,8 @@ class Config:
     device: str = "auto"
     """`cuda`, `cpu`, or `auto`: a GPU where there is one."""
     """On a GPU: the fraction of its memory that a server takes."""
+    vllm_sleep: bool = False
+    """The servers give their GPUs' memory away during an update: for a GPU shared with the trainer."""
 
     eval_tasks: int = 240
     eval_held_out_tasks: int = 48
@@ -282,7 +287,31 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             expected="pack_length > 0",
             found="pack_length = 0",
         )
+    _check_places(checked, where)
     return Config(**checked)
+
+
+def _check_places(checked: dict[str, Any], where: str) -> None:
+    """What trains, what samples, and whether the two can share what they would have to."""
+    engine = checked.get("engine", "torch")
+    if checked.get("sharding") == "fsdp" and engine == "torch":
+        raise ConfigError(
+            "the torch engine samples in rank 0, which holds only a part of a sharded base",
+            where=f"{where}: engine",
+            expected="vllm with sharding = fsdp",
+            found=engine,
+        )
+    if checked.get("vllm_sleep") and engine != "vllm":
+        raise ConfigError(
+            "only vLLM servers sleep", where=f"{where}: vllm_sleep", expected="engine = vllm", found=engine
+        )
+    if checked.get("vllm_sleep") and checked.get("staleness"):
+        raise ConfigError(
+            "servers that sleep while the trainer learns sample nothing meanwhile",
+            where=f"{where}: vllm_sleep",
+            expected="staleness = 0",
+            found=f"staleness = {checked['staleness']}",
+        )
 
 
 def _weights(value: Any, where: str) -> tuple[tuple[str, float], ...]:
