@@ -26,7 +26,6 @@ CHOICES = {
     "old_policy": ("recomputed", "served"),
     "dtype": ("float32", "bfloat16"),
     "sharding": ("none", "ddp", "fsdp"),
-    "sharding": ("none", "ddp", "fsdp"),
     "device": ("auto", "cpu", "cuda"),
 }
 UP_TO = {"qwen-0.5b": 1.0e9, "qwen-1.5b": 4.0e9, "qwen-7b": 1.0e10, "qwen-14b": 2.0e10, "qwen-32b": math.inf}
@@ -59,6 +58,7 @@ class Config:
     """What a run is made of. A resumed run must have the same values (`digest`)."""
 
     model: str
+    """`tiny`, a directory in the hub's layout, or a hub id."""
     sandbox: str = "namespace"
     seed: int = 0
     control: str = "none"
@@ -66,7 +66,6 @@ class Config:
 
     steps: int = 40
     groups: int = 16
-    """`tiny`, a directory in the hub's layout, or a hub id."""
     """Tasks a step; one group of samples each."""
     group_size: int = 8
     held_out_families: tuple[str, ...] = ()
@@ -125,6 +124,8 @@ class Config:
     geo_mask_high: float = math.inf
     """Sequences whose geometric mean of recomputed / served lies outside are left out; 0 and inf: none."""
 
+    device: str = "auto"
+    """`cuda`, `cpu`, or `auto`: a GPU where there is one."""
     dtype: str = "float32"
     """Of base and forward, `float32` or `bfloat16`; adapter, optimizer and softmax stay in fp32."""
     pack_length: int = 0
@@ -149,8 +150,6 @@ class Config:
     vllm_cache_gib: int = 1
     """On a CPU: GiB of a server's key-value cache."""
     vllm_gpu_memory: float = 0.5
-    device: str = "auto"
-    """`cuda`, `cpu`, or `auto`: a GPU where there is one."""
     """On a GPU: the fraction of its memory that a server takes."""
     vllm_sleep: bool = False
     """The servers give their GPUs' memory away during an update: for a GPU shared with the trainer."""
@@ -195,6 +194,30 @@ def load_config(name: str, overrides: dict[str, Any]) -> Config:
     return _checked(_with_skipping(_with_clips(values | overrides)), str(path))
 
 
+def config_for(model: str) -> str:
+    """The shipped config that fits a model's size. Raises `ConfigError` where its size is not known."""
+    shape = KNOWN.get(model) or read_shape(*read_config(model))
+    return next(name for name, parameters in UP_TO.items() if shape.parameters <= parameters)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` options as overrides: a value is TOML, or text where it is none.
+
+    >>> parse_settings(["steps=3", "levels=[1, 2]", "model=/models/mine", "learning_rate=1e-5"])
+    {'steps': 3, 'levels': [1, 2], 'model': '/models/mine', 'learning_rate': 1e-05}
+    """
+    made: dict[str, Any] = {}
+    for setting in settings:
+        key, found, value = setting.partition("=")
+        if not found:
+            raise ConfigError("not a setting", where="--set", expected="KEY=VALUE", found=setting)
+        try:
+            made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            made[key.strip()] = value
+    return made
+
+
 def _with_clips(values: dict[str, Any]) -> dict[str, Any]:
     """The clips of the objective that is named, where the values name none."""
     objective = OBJECTIVES.get(values.get("objective", "dr_grpo"))
@@ -227,30 +250,6 @@ def _checked(values: dict[str, Any], where: str) -> Config:
                     "wrong type",
                     where=f"{where}: {key}",
                     expected=f"list of {kind.__name__}",
-def config_for(model: str) -> str:
-    """The shipped config that fits a model's size. Raises `ConfigError` where its size is not known."""
-    shape = KNOWN.get(model) or read_shape(*read_config(model))
-    return next(name for name, parameters in UP_TO.items() if shape.parameters <= parameters)
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` options as overrides: a value is TOML, or text where it is none.
-
-    >>> parse_settings(["steps=3", "levels=[1, 2]", "model=/models/mine", "learning_rate=1e-5"])
-    {'steps': 3, 'levels': [1, 2], 'model': '/models/mine', 'learning_rate': 1e-05}
-    """
-    made: dict[str, Any] = {}
-    for setting in settings:
-        key, found, value = setting.partition("=")
-        if not found:
-            raise ConfigError("not a setting", where="--set", expected="KEY=VALUE", found=setting)
-        try:
-            made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            made[key.strip()] = value
-    return made
-
-
                     found=repr(value),
                 )
             value = tuple(value)
