@@ -1,0 +1,99 @@
+"""The results as one picture: seeds and control, the objectives, TRL beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.learning.plan import DEFAULT, SHUFFLED, TRL_KINDS
+from benchmarks.learning.results import TITLES
+
+COLOURS = {
+    DEFAULT: "#1f5fa8",
+    "grpo": "#2e8b57",
+    "dapo": "#e08a30",
+    "gspo": "#8e6bbf",
+    "cispo": "#b8860b",
+    "rloo": "#17a2a2",
+    SHUFFLED: "#888888",
+    TRL_KINDS[0]: "#c0392b",
+    TRL_KINDS[1]: "#e39a93",
+}
+SMOOTH = 5
+"""Training rewards are means of so many steps: each step plays other tasks."""
+
+
+def draw(path: Path, results: Mapping[str, Any]) -> None:
+    """Write a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 5.2), layout="constrained")
+    control, objectives, peer = figure.subplots(1, 3, sharey=True)
+    kinds = results["kinds"]
+    for kind in (k for k in (DEFAULT, SHUFFLED) if k in kinds):
+        held_out(control, results, kind, seeds=True)
+    control.set_title("Held-out, every seed; mean with its t interval (95 %)", fontsize=10)
+    for kind in (k for k in kinds if k != SHUFFLED and k not in TRL_KINDS):
+        training(objectives, results, kind, first_seed=True)
+    objectives.set_title(
+        f"Objectives, seed 0: training reward, mean of {SMOOTH} steps; points: held-out", fontsize=10
+    )
+    for kind in (k for k in (DEFAULT, *TRL_KINDS) if k in kinds):
+        training(peer, results, kind, first_seed=False)
+    peer.set_title(
+        f"Beside TRL, same seeds: training reward, mean of {SMOOTH} steps; points: held-out", fontsize=10
+    )
+    for axis in (control, objectives, peer):
+        axis.set_xlabel("training rollouts")
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8, loc="lower right")
+    control.set_ylabel("reward (fraction solved)")
+    figure.savefig(path, dpi=120)
+
+
+def held_out(axis: Any, results: Mapping[str, Any], kind: str, *, seeds: bool) -> None:
+    """pass@1 on the held-out tasks against rollouts."""
+    row, start = results["kinds"][kind], results["before"]
+    rollouts = [0, *(step * results["rollouts_a_step"] for step in results["evaluate"])]
+    found = [row["held_out"][str(step)] for step in results["evaluate"]]
+    for number in range(len(row["seeds"]) if seeds else 0):
+        values = [start, *(start + at["by_seed"][number] for at in found)]
+        axis.plot(rollouts, values, color=COLOURS[kind], linewidth=0.8, alpha=0.45)
+    axis.plot(rollouts, [start, *(at["pass1"] for at in found)], color=COLOURS[kind], linewidth=2.2)
+    halves = [(at["t_interval_95"][1] - at["gain"]) if at["t_interval_95"] else 0.0 for at in found]
+    axis.errorbar(
+        rollouts[1:], [at["pass1"] for at in found], yerr=halves, fmt="o", capsize=4, color=COLOURS[kind],
+        label=f"{TITLES[kind]}, {len(row['seeds'])} seeds",
+    )  # fmt: skip
+
+
+def training(axis: Any, results: Mapping[str, Any], kind: str, *, first_seed: bool) -> None:
+    """Smoothed training reward against rollouts, with the held-out pass@1 as points."""
+    row, a_step = results["kinds"][kind], results["rollouts_a_step"]
+    numbers = [0] if first_seed else shared_seeds(results, kind)
+    rewards = np.mean([row["training_reward"][number] for number in numbers], axis=0)
+    count = len(numbers)
+    name = kind if first_seed else f"{TITLES[kind]}, {count} seed{'s' if count > 1 else ''}"
+    middles = a_step * (np.arange(len(rewards) - SMOOTH + 1) + (SMOOTH + 1) / 2)
+    axis.plot(middles, smoothed(rewards), color=COLOURS[kind], linewidth=1.6, label=name)
+    points = [0, *results["evaluate"]]
+    values = [results["before"]]
+    for step in results["evaluate"]:
+        by_seed = row["held_out"][str(step)]["by_seed"]
+        values.append(results["before"] + float(np.mean([by_seed[number] for number in numbers])))
+    axis.plot([step * a_step for step in points], values, "o", color=COLOURS[kind], markersize=6)
+
+
+def smoothed(rewards: Sequence[float]) -> np.ndarray:
+    """Means of `SMOOTH` neighbours; the ends, which have fewer, are left out."""
+    return np.convolve(rewards, np.ones(SMOOTH) / SMOOTH, mode="valid")
+
+
+def shared_seeds(results: Mapping[str, Any], kind: str) -> list[int]:
+    """Which runs of a kind have the seeds that TRL was run with too."""
+    theirs = [set(results["kinds"][k]["seeds"]) for k in TRL_KINDS if k in results["kinds"]]
+    seeds = results["kinds"][kind]["seeds"]
+    return [number for number, seed in enumerate(seeds) if not theirs or seed in set.union(*theirs)]
