@@ -50,6 +50,13 @@ LEAST = {
     "earlier_share": 0.0,
     "rate_window": 1,
     "retry_every": 2,
+    "real_tasks": 1,
+    "warm_start_tasks": 1,
+    "warm_start_steps": 1,
+    "warm_start_batch": 1,
+    "rejection_below": 0.0,
+    "eval_every": 0,
+    "eval_every_tasks": 1,
 }
 
 
@@ -86,6 +93,20 @@ class Config:
     """Skip units whose last `rate_window` groups were all 0 or all 1. Left out: where there are stages."""
     retry_every: int = 8
     """Where units are skipped, one of them is drawn again at one draw in so many."""
+    real_tasks: int = 20
+    """Most tasks made from each package of a `real:NAME,NAME` suite."""
+
+    warm_start: str = ""
+    """What is learned from before the first step: `oracle` (solutions of training tasks), or a file of
+    trajectories. Nothing by default."""
+    warm_start_tasks: int = 128
+    """Most tasks whose solutions are shown."""
+    warm_start_steps: int = 20
+    warm_start_batch: int = 32
+    """Episodes a step of the warm start."""
+    rejection_below: float = 0.0
+    """While the stage's solve rate is under this, a step learns from its own resolved episodes, and shown
+    solutions where there are none; 0: never."""
 
     turns: int = 6
     max_tokens: int = 64
@@ -157,6 +178,12 @@ class Config:
     eval_tasks: int = 240
     eval_held_out_tasks: int = 48
     eval_samples: int = 2
+    eval_every: int = 0
+    """Steps between evaluations on the way, which decide what `checkpoints/best` holds; 0: none."""
+    eval_every_tasks: int = 48
+    """Held-out tasks of such an evaluation."""
+    eval_suites: tuple[str, ...] = ()
+    """Suites whose tasks of grade `eval` are evaluated beside the procedural ones, by reference."""
     checkpoint_every: int = 5
 
     @property
