@@ -34,32 +34,32 @@ def draw(path: Path, results: Mapping[str, Any]) -> None:
     control, objectives, peer = figure.subplots(1, 3, sharey=True)
     kinds = results["kinds"]
     for kind in (k for k in (DEFAULT, SHUFFLED) if k in kinds):
-        held_out(control, results, kind, seeds=True)
-    control.set_title("Held-out, every seed; mean with its t interval (95 %)", fontsize=10)
-    for kind in (k for k in kinds if k != SHUFFLED and k not in TRL_KINDS):
-        training(objectives, results, kind, first_seed=True)
+        held_out(control, results, kind)
+    control.set_title("Held-out pass@1: every seed,\nmean with its 95 % t interval over seeds", fontsize=10)
+    for number, kind in enumerate(k for k in kinds if k not in (SHUFFLED, *TRL_KINDS)):
+        training(objectives, results, kind, [0], shift=number)
     objectives.set_title(
-        f"Objectives, seed 0: training reward, mean of {SMOOTH} steps; points: held-out", fontsize=10
+        f"Objectives, seed 0: training reward\n(mean of {SMOOTH} steps); points: held-out", fontsize=10
     )
-    for kind in (k for k in (DEFAULT, *TRL_KINDS) if k in kinds):
-        training(peer, results, kind, first_seed=False)
+    for number, kind in enumerate(k for k in (DEFAULT, *TRL_KINDS) if k in kinds):
+        training(peer, results, kind, shared_seeds(results, kind), shift=number)
     peer.set_title(
-        f"Beside TRL, same seeds: training reward, mean of {SMOOTH} steps; points: held-out", fontsize=10
+        f"Beside TRL, same seeds: training reward\n(mean of {SMOOTH} steps); points: held-out", fontsize=10
     )
     for axis in (control, objectives, peer):
         axis.set_xlabel("training rollouts")
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=8, loc="lower right")
+        axis.legend(fontsize=8, loc="upper left")
     control.set_ylabel("reward (fraction solved)")
     figure.savefig(path, dpi=120)
 
 
-def held_out(axis: Any, results: Mapping[str, Any], kind: str, *, seeds: bool) -> None:
+def held_out(axis: Any, results: Mapping[str, Any], kind: str) -> None:
     """pass@1 on the held-out tasks against rollouts."""
     row, start = results["kinds"][kind], results["before"]
     rollouts = [0, *(step * results["rollouts_a_step"] for step in results["evaluate"])]
     found = [row["held_out"][str(step)] for step in results["evaluate"]]
-    for number in range(len(row["seeds"]) if seeds else 0):
+    for number in range(len(row["seeds"])):
         values = [start, *(start + at["by_seed"][number] for at in found)]
         axis.plot(rollouts, values, color=COLOURS[kind], linewidth=0.8, alpha=0.45)
     axis.plot(rollouts, [start, *(at["pass1"] for at in found)], color=COLOURS[kind], linewidth=2.2)
@@ -70,21 +70,19 @@ def held_out(axis: Any, results: Mapping[str, Any], kind: str, *, seeds: bool) -
     )  # fmt: skip
 
 
-def training(axis: Any, results: Mapping[str, Any], kind: str, *, first_seed: bool) -> None:
-    """Smoothed training reward against rollouts, with the held-out pass@1 as points."""
+def training(axis: Any, results: Mapping[str, Any], kind: str, numbers: Sequence[int], *, shift: int) -> None:
+    """Smoothed training reward of some runs of a kind, and their held-out pass@1 as points side by side."""
     row, a_step = results["kinds"][kind], results["rollouts_a_step"]
-    numbers = [0] if first_seed else shared_seeds(results, kind)
     rewards = np.mean([row["training_reward"][number] for number in numbers], axis=0)
-    count = len(numbers)
-    name = kind if first_seed else f"{TITLES[kind]}, {count} seed{'s' if count > 1 else ''}"
+    name = f"{TITLES.get(kind, kind)}, {len(numbers)} seed{'s' if len(numbers) > 1 else ''}"
     middles = a_step * (np.arange(len(rewards) - SMOOTH + 1) + (SMOOTH + 1) / 2)
-    axis.plot(middles, smoothed(rewards), color=COLOURS[kind], linewidth=1.6, label=name)
-    points = [0, *results["evaluate"]]
+    axis.plot(middles, smoothed(rewards), color=COLOURS[kind], linewidth=1.5, label=name)
+    rollouts = np.array([0, *results["evaluate"]]) * a_step + shift * a_step / 4
     values = [results["before"]]
     for step in results["evaluate"]:
         by_seed = row["held_out"][str(step)]["by_seed"]
         values.append(results["before"] + float(np.mean([by_seed[number] for number in numbers])))
-    axis.plot([step * a_step for step in points], values, "o", color=COLOURS[kind], markersize=6)
+    axis.plot(rollouts, values, "o", color=COLOURS[kind], markersize=5.5, markeredgecolor="white")
 
 
 def smoothed(rewards: Sequence[float]) -> np.ndarray:

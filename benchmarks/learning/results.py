@@ -23,7 +23,7 @@ TITLES = {
     DEFAULT: f"{DEFAULT} (default)",
     SHUFFLED: f"{DEFAULT}, shuffled advantages",
     TRL_KINDS[0]: f"TRL GRPOTrainer, {DEFAULT}",
-    TRL_KINDS[1]: "TRL GRPOTrainer, dapo (its default)",
+    TRL_KINDS[1]: "TRL GRPOTrainer, dapo (its default loss)",
 }
 NEAR_ZERO = 0.05
 """Within this the control's interval must lie."""

@@ -112,7 +112,8 @@ def test_the_tables() -> None:
         "| dr_grpo (default) | 2 | 0.250 | 0.250 | 0.750 | +50.0 | [+50.0, +50.0] | [+0.0, +100.0] |" in text
     )
     assert (
-        "| TRL GRPOTrainer, dapo (its default) | 1 | 256 | 0.750 | 0.250 | +50.0 | [+0.0, +100.0] |" in text
+        "| TRL GRPOTrainer, dapo (its default loss) | 1 | 256 | 0.750 | 0.250 | +50.0 | [+0.0, +100.0] |"
+        in text
     )
     assert "code at `0123abc`" in text
 
