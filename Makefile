@@ -29,7 +29,7 @@ FORCE ?=
 PYTEST ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
-.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox
+.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox bench-learning bench-training
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -148,6 +148,12 @@ eval: setup  ## held-out evaluation of a model: MODEL=tiny
 
 bench-sandbox: setup docker-ready  ## the sandboxes beside plain Docker and another agent's environments (8 minutes)
 	$(BIN)/python -m benchmarks.sandbox --readme
+
+bench-learning: setup $(ORACLE)  ## several seeds, a control, every objective, and TRL beside ours (hours; the same command goes on)
+	$(BIN)/python -m benchmarks.learning --readme
+
+bench-training: setup $(ORACLE)  ## trained tokens a second beside TRL (some minutes on quiet cores)
+	$(BIN)/python -m benchmarks.training_speed --readme
 
 bench: setup  ## medians of reset, exec, diff and grade: [SANDBOX=auto]
 	$(BIN)/gym-code bench --sandbox $(SANDBOX)

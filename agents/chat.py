@@ -1,19 +1,24 @@
 """From messages to token ids and back, append-only: what was sampled is never tokenised again (law 2).
 
-The format is ChatML with Hermes tool calls (the one of Qwen2.5): a call is JSON between `<tool_call>` tags, a
-result stands between `<tool_response>` tags in a user message. The text of results is encoded with special
-tokens switched off, so that a repository cannot speak as the user or end a turn.
+A model with a chat template is spoken to by it (`TemplateChat`). The tiny model has a format of its own,
+ChatML with Hermes tool calls and neither system message nor list of tools (`TinyChat`): a call is JSON
+between `<tool_call>` tags, a result stands between `<tool_response>` tags in a user message. What comes from
+a repository is encoded with special tokens switched off, so it cannot speak as the user or end a turn.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from agents.encoder import Encoder
+from agents.loop import opening
+from agents.template import THINK, THOUGHT, Template, checked
+from agents.toolcalls import hermes_calls, number_calls
+from gym_code.errors import ConfigError
 from gym_code.types import JSON, Task, ToolCall, ToolResult
 
 if TYPE_CHECKING:
@@ -26,8 +31,6 @@ RESPONSE = "\n<|im_start|>user\n<tool_response>\n"
 MORE = "\n</tool_response>\n<tool_response>\n"
 RESPONSE_CUE = f"\n</tool_response>{CUE}"
 CALL_OPEN, CALL_CLOSE = "<tool_call>\n", "\n</tool_call>"
-
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
 class Chat(Protocol):
@@ -55,85 +58,184 @@ class Chat(Protocol):
 
 
 def load_chat(directory: Path) -> Chat:
-    """The chat format of the model in a directory."""
-    return ChatFormat.load(directory)
+    """The chat format of the model in a directory, laid out as on the hub.
+
+    Raises `ConfigError` where tokenizer or template are missing, or the template cannot be trained with.
+    """
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise ConfigError("no tokenizer", where=str(directory), expected=path.name, found="no such file")
+    tokenizer = Tokenizer.from_file(str(path))
+    settings = _json(directory / "tokenizer_config.json")
+    source = _template_source(directory, settings)
+    if source is None:
+        if tokenizer.token_to_id(RESPONSE_CUE) is None:
+            raise ConfigError(
+                "no chat template", where=str(directory), expected="that of an instruct model", found="none"
+            )
+        return TinyChat(tokenizer)
+    tokens = {
+        name: value if isinstance(value, str) else value["content"]
+        for name, value in settings.items()
+        if name.endswith("_token") and isinstance(value, str | dict)
+    }
+    ends = _json(directory / "generation_config.json").get("eos_token_id", [])
+    template = Template(source=source, tokens=tokens, where=str(directory))
+    return TemplateChat(tokenizer, template, ends if isinstance(ends, list) else [ends])
 
 
-class ChatFormat:
-    """Builds prompts for one tokenizer. Every method returns token ids to *append* to what is stored."""
+class TemplateChat:
+    """The conversation of one model by its chat template.
+
+    ends: token ids that end a completion, beside the end mark of the template. Raises `ConfigError` for a
+    template that cannot be trained with.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: Template, ends: Sequence[int] = ()) -> None:
+        self._tokenizer, self._encode = tokenizer, Encoder(tokenizer)
+        self._template, self._family = checked(template)
+        follow = self._template.follow([])
+        mark, *_ = self._encode(follow)
+        known = [tokenizer.token_to_id(token) for token in self._family.ends]
+        self.end_ids = tuple(dict.fromkeys([mark, *ends, *(n for n in known if n is not None)]))
+        text = "".join(follow)
+        if mark not in tokenizer.get_added_tokens_decoder() or self._ids(text) != self._encode(follow):
+            raise ConfigError(
+                "the tokenizer does not fit the chat template",
+                where=template.where,
+                expected="special tokens that stand alone, one of them at the end of a turn",
+                found=repr(text),
+            )
+        facts = [tokenizer.to_str(), self._template.source, dict(self._template.tokens), self.end_ids]
+        self.digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def start(self, task: Task, tools: Sequence[Mapping[str, JSON]]) -> list[int]:
+        """The first prompt: system message, tools, instruction and cue."""
+        return self._encode(self._template.start(opening(task), tools))
+
+    def observe(self, completion_ids: Sequence[int], results: Sequence[ToolResult]) -> list[int]:
+        """What follows a completion: its end mark if sampling was cut off, the results, the cue."""
+        ids = self._encode(self._template.follow(results))
+        return ids[1:] if completion_ids and completion_ids[-1] in self.end_ids else ids
+
+    def decode(self, completion_ids: Sequence[int]) -> str:
+        """The text of a completion without its end mark."""
+        return _decode(self._tokenizer, completion_ids, self.end_ids)
+
+    def parse(self, text: str, turn: int) -> tuple[ToolCall, ...] | str:
+        """The tool calls in a completion's text, or what is wrong with them; thoughts hold none."""
+        if self._template.opens_thought or text.lstrip().startswith(THINK):
+            _, closed, text = text.partition(THOUGHT)
+            if not closed:
+                return f"no tool call found: the thought was not closed with {THOUGHT}"
+        return number_calls(self._family.read(text), turn)
+
+    def assistant(self, calls: Sequence[ToolCall], text: str = "") -> list[int]:
+        """The tokens of a demonstrated turn, end mark included; only for SFT (sampled tokens are kept).
+
+        Raises `ConfigError` for a turn that the template cannot write: Llama's writes one call a turn, and
+        leaves out text beside it.
+        """
+        ids = self._encode(self._template.turn(calls, text))
+        return ids[: len(ids) - ids[::-1].index(self.end_ids[0])]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+class TinyChat:
+    """The conversation of the tiny model. What surrounds contents is one token each."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._special = {text: self._ids(text) for text in (END, USER, CUE, RESPONSE, MORE, RESPONSE_CUE)}
-        self.end_id = self._special[END][0]
-        self.end_ids: tuple[int, ...] = (self.end_id,)
-        source = tokenizer.to_str() + json.dumps(list(self._special))
+        self._tokenizer, self._encode = tokenizer, Encoder(tokenizer)
+        special = (END, USER, CUE, RESPONSE, MORE, RESPONSE_CUE)
+        self.end_ids = tuple(self._encode([END]))
+        source = tokenizer.to_str() + json.dumps(special)
         self.digest = hashlib.sha256(source.encode()).hexdigest()
+
+    def start(self, task: Task, tools: Sequence[Mapping[str, JSON]]) -> list[int]:
+        """The first prompt: the instruction and the cue. The model knows its tools from its training."""
+        return self._encode([USER, task.instruction, CUE])
+
+    def observe(self, completion_ids: Sequence[int], results: Sequence[ToolResult]) -> list[int]:
+        """What follows a completion: its end mark if sampling was cut off, the results, the cue."""
+        contents = [result.content for result in results] or [""]
+        pieces = [RESPONSE, *(piece for content in contents for piece in (content, MORE))]
+        pieces[-1] = RESPONSE_CUE
+        cut_off = not completion_ids or completion_ids[-1] not in self.end_ids
+        return [*(self.end_ids if cut_off else ()), *self._encode(pieces)]
+
+    def decode(self, completion_ids: Sequence[int]) -> str:
+        """The text of a completion without its end mark."""
+        return _decode(self._tokenizer, completion_ids, self.end_ids)
+
+    def parse(self, text: str, turn: int) -> tuple[ToolCall, ...] | str:
+        """The tool calls in a completion's text, or a sentence that says what is wrong with them."""
+        return number_calls(hermes_calls(text), turn)
+
+    def assistant(self, calls: Sequence[ToolCall], text: str = "") -> list[int]:
+        """The tokens of a demonstrated turn, end mark included; only for SFT (sampled tokens are kept)."""
+        turn = [text] if text else []
+        for call in calls:
+            body = json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
+            turn.append(f"{CALL_OPEN}{body}{CALL_CLOSE}")
+        return [*self._encode(["\n".join(turn)]), *self.end_ids]
+
+
+def _decode(tokenizer: Tokenizer, completion_ids: Sequence[int], end_ids: Sequence[int]) -> str:
+    ids = list(completion_ids)
+    if ids and ids[-1] in end_ids:
+        ids.pop()
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def _template_source(directory: Path, settings: Mapping[str, JSON]) -> str | None:
+    """The chat template where transformers looks for it: a file, or the tokenizer's settings."""
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text()
+    found = settings.get("chat_template")
+    if isinstance(found, list):
+        named = {item["name"]: item["template"] for item in found}
+        found = named.get("tool_use", named.get("default"))
+    return found
+
+
+def _json(path: Path) -> Mapping[str, JSON]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError("not JSON", where=str(path), expected="an object", found=error) from None
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "not what it should be", where=str(path), expected="an object", found=type(data).__name__
+        )
+    return data
+
+
+class ChatFormat(TinyChat):
+    """The tiny model's format under the names of before, until the new rollouts are in."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self.end_id = self.end_ids[0]
 
     @classmethod
     def load(cls, directory: Path) -> ChatFormat:
-        """The format of the model in a directory (its `tokenizer.json`)."""
+        """The format of the model in a directory."""
         from tokenizers import Tokenizer
 
         return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
 
     def start(self, task: Task | str, tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
-        """The first prompt: the instruction and the cue; the model knows its tools from its training."""
-        instruction = task if isinstance(task, str) else task.instruction
-        return [*self._special[USER], *self._plain(instruction), *self._special[CUE]]
-
-    def observe(self, completion_ids: Sequence[int], results: Sequence[ToolResult]) -> list[int]:
-        """What follows a completion: its end mark if sampling was cut off, the results, the cue."""
-        ids = [] if completion_ids and completion_ids[-1] == self.end_id else [self.end_id]
-        ids += self._special[RESPONSE]
-        for number, result in enumerate(results):
-            ids += self._special[MORE] if number else []
-            ids += self._plain(result.content)
-        return ids + self._special[RESPONSE_CUE]
-
-    def assistant(self, calls: Sequence[ToolCall], text: str = "") -> list[int]:
-        """The tokens of a demonstrated turn, end mark included; only for SFT (sampled tokens are kept)."""
-        parts = [text] if text else []
-        for call in calls:
-            body = json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
-            parts.append(f"{CALL_OPEN}{body}{CALL_CLOSE}")
-        return [*self._ids("\n".join(parts)), self.end_id]
-
-    def parse(self, text: str, turn: int) -> tuple[ToolCall, ...] | str:
-        """The tool calls in a completion's text, or a sentence that says what is wrong with them."""
-        return parse_calls(text, turn)
-
-    def decode(self, completion_ids: Sequence[int]) -> str:
-        """The text of a completion without its end mark."""
-        ids = list(completion_ids)
-        if ids and ids[-1] == self.end_id:
-            ids.pop()
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
-
-    def _ids(self, text: str) -> list[int]:
-        self._tokenizer.encode_special_tokens = False
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def _plain(self, text: str) -> list[int]:
-        self._tokenizer.encode_special_tokens = True
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """The first prompt."""
+        return self._encode([USER, task if isinstance(task, str) else task.instruction, CUE])
 
 
 def parse_calls(text: str, turn: int) -> tuple[ToolCall, ...] | str:
     """The tool calls in a completion's text, or a sentence that says what is wrong with them."""
-    found = _CALL.findall(text)
-    if not found:
-        return 'no tool call found; write one as <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>'
-    calls = []
-    for number, body in enumerate(found):
-        try:
-            data = json.loads(body)
-        except ValueError as error:
-            return f"the tool call is not valid JSON: {error}"
-        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
-            return 'a tool call is an object {"name": ..., "arguments": {...}}'
-        arguments = data.get("arguments", {})
-        if not isinstance(arguments, dict):
-            return f"arguments of {data['name']} must be an object, found {type(arguments).__name__}"
-        calls.append(ToolCall(id=f"call_{turn}_{number}", name=data["name"], arguments=arguments))
-    return tuple(calls)
+    return number_calls(hermes_calls(text), turn)

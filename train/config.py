@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,7 +13,9 @@ from typing import Any, get_type_hints
 from gym_code.errors import ConfigError
 from gym_code.synth.families import BY_NAME
 from gym_code.types import canonical_digest
+from train.hub import HUB_ID, read_config
 from train.loss import OBJECTIVES
+from train.shapes import KNOWN, read_shape
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -22,7 +25,11 @@ CHOICES = {
     "objective": tuple(OBJECTIVES),
     "old_policy": ("recomputed", "served"),
     "dtype": ("float32", "bfloat16"),
+    "sharding": ("none", "ddp", "fsdp"),
+    "device": ("auto", "cpu", "cuda"),
 }
+UP_TO = {"qwen-0.5b": 1.0e9, "qwen-1.5b": 4.0e9, "qwen-7b": 1.0e10, "qwen-14b": 2.0e10, "qwen-32b": math.inf}
+"""Which shipped config a model takes that comes without one, by its parameters."""
 LEAST = {
     "vllm_replicas": 1,
     "vllm_threads": 1,
@@ -48,6 +55,13 @@ LEAST = {
     "earlier_share": 0.0,
     "rate_window": 1,
     "retry_every": 2,
+    "real_tasks": 1,
+    "warm_start_tasks": 1,
+    "warm_start_steps": 1,
+    "warm_start_batch": 1,
+    "rejection_below": 0.0,
+    "eval_every": 0,
+    "eval_every_tasks": 1,
 }
 
 
@@ -56,6 +70,7 @@ class Config:
     """What a run is made of. A resumed run must have the same values (`digest`)."""
 
     model: str
+    """`tiny`, a directory in the hub's layout, or a hub id."""
     sandbox: str = "namespace"
     seed: int = 0
     control: str = "none"
@@ -83,6 +98,20 @@ class Config:
     """Skip units whose last `rate_window` groups were all 0 or all 1. Left out: where there are stages."""
     retry_every: int = 8
     """Where units are skipped, one of them is drawn again at one draw in so many."""
+    real_tasks: int = 20
+    """Most tasks made from each package of a `real:NAME,NAME` suite."""
+
+    warm_start: str = ""
+    """What is learned from before the first step: `oracle` (solutions of training tasks), or a file of
+    trajectories. Nothing by default."""
+    warm_start_tasks: int = 128
+    """Most tasks whose solutions are shown."""
+    warm_start_steps: int = 20
+    warm_start_batch: int = 32
+    """Episodes a step of the warm start."""
+    rejection_below: float = 0.0
+    """While the stage's solve rate is under this, a step learns from its own resolved episodes, and shown
+    solutions where there are none; 0: never."""
 
     turns: int = 6
     max_tokens: int = 64
@@ -134,6 +163,8 @@ class Config:
     geo_mask_high: float = math.inf
     """Sequences whose geometric mean of recomputed / served lies outside are left out; 0 and inf: none."""
 
+    device: str = "auto"
+    """`cuda`, `cpu`, or `auto`: a GPU where there is one."""
     dtype: str = "float32"
     """Of base and forward, `float32` or `bfloat16`; adapter, optimizer and softmax stay in fp32."""
     pack_length: int = 0
@@ -144,6 +175,8 @@ class Config:
     """Most tokens of one forward and backward, gradients accumulated; 0: an optimizer step in one."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward: less memory, a third more work."""
+    sharding: str = "none"
+    """What the processes of a torchrun share: `ddp`, the work; `fsdp`, the base's weights too."""
 
     engine: str = "torch"
     """What samples: `torch`, in the trainer's process, or `vllm`, servers over HTTP."""
@@ -157,10 +190,18 @@ class Config:
     """On a CPU: GiB of a server's key-value cache."""
     vllm_gpu_memory: float = 0.5
     """On a GPU: the fraction of its memory that a server takes."""
+    vllm_sleep: bool = False
+    """The servers give their GPUs' memory away during an update: for a GPU shared with the trainer."""
 
     eval_tasks: int = 240
     eval_held_out_tasks: int = 48
     eval_samples: int = 2
+    eval_every: int = 0
+    """Steps between evaluations on the way, which decide what `checkpoints/best` holds; 0: none."""
+    eval_every_tasks: int = 48
+    """Held-out tasks of such an evaluation."""
+    eval_suites: tuple[str, ...] = ()
+    """Suites whose tasks of grade `eval` are evaluated beside the procedural ones, by reference."""
     checkpoint_every: int = 5
 
     @property
@@ -179,12 +220,23 @@ class Config:
         return canonical_digest(dataclasses.asdict(self))
 
 
-def load_config(name_or_path: str, overrides: dict[str, Any]) -> Config:
-    """A shipped config by name or a TOML file, with overrides. Raises `ConfigError` naming file and field."""
-    path = Path(name_or_path) if name_or_path.endswith(".toml") else CONFIGS / f"{name_or_path}.toml"
+def load_config(name: str, overrides: dict[str, Any]) -> Config:
+    """A shipped config by name, a TOML file, or a model (directory or hub id) with the config of its size.
+
+    Overrides go on top. Raises `ConfigError` naming file and field.
+    """
+    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
+    if not path.is_file() and not name.endswith(".toml") and (Path(name).is_dir() or HUB_ID.fullmatch(name)):
+        overrides = {"model": name} | overrides
+        path = CONFIGS / f"{config_for(name)}.toml"
     if not path.is_file():
         shipped = " ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
-        raise ConfigError("no such config", where=str(path), expected=shipped, found=name_or_path)
+        raise ConfigError(
+            "no such config",
+            where=str(path),
+            expected=f"{shipped}, a .toml file, a model's directory or its hub id",
+            found=name,
+        )
     try:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -198,6 +250,30 @@ def _with_engine(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str,
     made = {key: value for key, value in values.items() if key not in tables} | overrides
     special: dict[str, Any] = tables.get(made.get("engine", "torch"), {})
     return made | special | overrides
+
+
+def config_for(model: str) -> str:
+    """The shipped config that fits a model's size. Raises `ConfigError` where its size is not known."""
+    shape = KNOWN.get(model) or read_shape(*read_config(model))
+    return next(name for name, parameters in UP_TO.items() if shape.parameters <= parameters)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` options as overrides: a value is TOML, or text where it is none.
+
+    >>> parse_settings(["steps=3", "levels=[1, 2]", "model=/models/mine", "learning_rate=1e-5"])
+    {'steps': 3, 'levels': [1, 2], 'model': '/models/mine', 'learning_rate': 1e-05}
+    """
+    made: dict[str, Any] = {}
+    for setting in settings:
+        key, found, value = setting.partition("=")
+        if not found:
+            raise ConfigError("not a setting", where="--set", expected="KEY=VALUE", found=setting)
+        try:
+            made[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            made[key.strip()] = value
+    return made
 
 
 def _with_clips(values: dict[str, Any]) -> dict[str, Any]:
@@ -268,6 +344,12 @@ def _checked(values: dict[str, Any], where: str) -> Config:
             expected="pack_length > 0",
             found="pack_length = 0",
         )
+    _check_deterministic(checked, where)
+    _check_places(checked, where)
+    return Config(**checked)
+
+
+def _check_deterministic(checked: dict[str, Any], where: str) -> None:
     for key, wanted in (("engine", "torch"), ("staleness", 0), ("wait_seconds", 0.0)):
         if checked.get("deterministic") and checked.get(key, wanted) != wanted:
             raise ConfigError(
@@ -276,7 +358,29 @@ def _checked(values: dict[str, Any], where: str) -> Config:
                 expected=str(wanted),
                 found=checked[key],
             )
-    return Config(**checked)
+
+
+def _check_places(checked: dict[str, Any], where: str) -> None:
+    """What trains, what samples, and whether the two can share what they would have to."""
+    engine = checked.get("engine", "torch")
+    if checked.get("sharding") == "fsdp" and engine == "torch":
+        raise ConfigError(
+            "the torch engine samples in rank 0, which holds only a part of a sharded base",
+            where=f"{where}: engine",
+            expected="vllm with sharding = fsdp",
+            found=engine,
+        )
+    if checked.get("vllm_sleep") and engine != "vllm":
+        raise ConfigError(
+            "only vLLM servers sleep", where=f"{where}: vllm_sleep", expected="engine = vllm", found=engine
+        )
+    if checked.get("vllm_sleep") and checked.get("staleness"):
+        raise ConfigError(
+            "servers that sleep while the trainer learns sample nothing meanwhile",
+            where=f"{where}: vllm_sleep",
+            expected="staleness = 0",
+            found=f"staleness = {checked['staleness']}",
+        )
 
 
 def _weights(value: Any, where: str) -> tuple[tuple[str, float], ...]:

@@ -25,6 +25,8 @@ from gym_code.task import Suite, load_suite
 from gym_code.types import JSON, Task, canonical_digest
 from train.config import Config
 
+DEMONSTRATED_STEP = 50_000
+"""Procedural tasks are demonstrated as if drawn at this step, which no run reaches."""
 ENDLESS = "procedural"
 """The stage that never shows a task twice; with options (`procedural:count=100`) it is a list like others."""
 
@@ -43,16 +45,14 @@ class Draw:
 class Curriculum:
     """Draws tasks and learns from the groups that come back. One thread at a time."""
 
-    def __init__(self, config: Config, suites: Sequence[Suite] | None = None) -> None:
-        """`suites`: one a stage, where they are at hand; otherwise `load_suite` of `config.stages`.
+    def __init__(self, config: Config, suites: Sequence[Suite | Sequence[Suite]] | None = None) -> None:
+        """`suites`: one or several a stage; None: `load_suite` of `config.stages`.
 
         Raises `ConfigError` for a stage without a task to train on, `TaskError` where there is no such suite.
         """
         self._config = config
         self._stages: list[_Stage] = [
-            _Endless(config)
-            if name == ENDLESS
-            else _Listed(load_suite(name) if suites is None else suites[number], config, name)
+            _stage(config, name, load_suite(name) if suites is None else suites[number])
             for number, name in enumerate(config.stages)
         ]
         self._stage = 0
@@ -67,9 +67,21 @@ class Curriculum:
             turn = number - earlier
             if int((number + 1) * self._config.earlier_share) > earlier:
                 stage, turn = earlier % self._stage, earlier // self._stage
-        unit = self._unit(stage, turn)
-        of = self._stages[stage]
-        return Draw(number=number, suite=of.suite, task_id=of.task_id(unit, number), unit=unit, stage=stage)
+        return self._drawn(stage, self._unit(stage, turn), number)
+
+    def demonstrated(self, count: int) -> list[Draw]:
+        """At most so many tasks to show solutions of: all stages and their units in turn, no task twice.
+
+        No procedural one of them is ever drawn.
+        """
+        made: dict[str, Draw] = {}
+        for place in range(count):
+            turn, stage = divmod(place, len(self._stages))
+            units = self._stages[stage].units
+            number = DEMONSTRATED_STEP * self._config.groups + place
+            draw = self._drawn(stage, units[turn % len(units)], number)
+            made.setdefault(draw.task_id, draw)
+        return list(made.values())
 
     def record(self, draw: Draw, rewards: Sequence[float | None]) -> None:
         """A group came back; the next stage begins when the present one is solved often enough.
@@ -84,8 +96,9 @@ class Curriculum:
         if draw.stage != self._stage:
             return
         self._seen += 1
-        enough = self._seen >= self._config.promote_after and self._rate() >= self._config.promote_at
-        if enough and self._stage + 1 < len(self._stages):
+        solved = (self.solve_rate or 0.0) >= self._config.promote_at
+        enough = self._seen >= self._config.promote_after
+        if solved and enough and self._stage + 1 < len(self._stages):
             self._stage, self._seen = self._stage + 1, 0
 
     def state(self) -> dict[str, JSON]:
@@ -109,14 +122,19 @@ class Curriculum:
         """The stage (from 0), the mean solve rate of its units, and how many of them are skipped."""
         return {
             "stage": float(self._stage),
-            "stage_solve_rate": self._rate(),
+            "stage_solve_rate": self.solve_rate or 0.0,
             "skipped": float(len(self._skipped(self._stage))),
         }
 
-    def _rate(self) -> float:
-        """Mean over the units played in this stage, so that skipped ones keep their weight; 0 without any."""
+    def _drawn(self, stage: int, unit: str, number: int) -> Draw:
+        suite, task_id = self._stages[stage].task(unit, number)
+        return Draw(number=number, suite=suite, task_id=task_id, unit=unit, stage=stage)
+
+    @property
+    def solve_rate(self) -> float | None:
+        """Mean over the units played in this stage, so that skipped ones count too; None without any."""
         rates = self._rates[self._stage]
-        return mean([mean(values) for values in rates.values()]) if rates else 0.0
+        return mean([mean(values) for values in rates.values()]) if rates else None
 
     def _unit(self, stage: int, turn: int) -> str:
         """Units in turn; skipped ones too, at every `retry_every`-th turn."""
@@ -139,11 +157,16 @@ class Curriculum:
 
 
 class _Stage(Protocol):
-    suite: Suite
     units: Sequence[str]
 
-    def task_id(self, unit: str, number: int) -> str:
+    def task(self, unit: str, number: int) -> tuple[Suite, str]:
         """A task of a unit for the draw of this number."""
+
+
+def _stage(config: Config, name: str, given: Suite | Sequence[Suite]) -> _Stage:
+    if name == ENDLESS and isinstance(given, ProceduralSuite):
+        return _Endless(config)
+    return _Listed(config, name, [given] if isinstance(given, Suite) else given)
 
 
 class _Endless:
@@ -151,10 +174,10 @@ class _Endless:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self.suite: Suite = ProceduralSuite()
+        self._suite = ProceduralSuite()
         self.units: Sequence[str] = config.trained_families
 
-    def task_id(self, unit: str, number: int) -> str:
+    def task(self, unit: str, number: int) -> tuple[Suite, str]:
         step, place = divmod(number, self._config.groups)
         suite = ProceduralSuite(
             seed=1 + self._config.seed * 100_000 + step,
@@ -163,20 +186,20 @@ class _Endless:
             levels=(self._config.levels[step % len(self._config.levels)],),
             families=(unit,),
         )
-        return suite.ids()[place]
+        return self._suite, suite.ids()[place]
 
 
 class _Listed:
-    """The tasks of a suite that may be trained on, their units in an order of the seed."""
+    """The tasks of suites that may be trained on, their units in an order of the seed."""
 
-    def __init__(self, suite: Suite, config: Config, name: str) -> None:
-        self.suite = suite
-        self._tasks: dict[str, list[str]] = {}
-        for task_id in suite.ids():
-            task = suite.task(task_id)
-            if may_train(task) and task.family not in config.held_out_families:
-                unit = task.family if task.provenance.get("source") == "procedural" else task_id
-                self._tasks.setdefault(unit, []).append(task_id)
+    def __init__(self, config: Config, name: str, suites: Sequence[Suite]) -> None:
+        self._tasks: dict[str, list[tuple[Suite, str]]] = {}
+        for suite in suites:
+            for task_id in suite.ids():
+                task = suite.task(task_id)
+                if trainable(task, config):
+                    unit = task.family if task.provenance.get("source") == ENDLESS else task_id
+                    self._tasks.setdefault(unit, []).append((suite, task_id))
         if not self._tasks:
             raise ConfigError(
                 "no task to train on", where=f"stages: {name}", expected="tasks of grade train", found="none"
@@ -184,14 +207,15 @@ class _Listed:
         self.units: Sequence[str] = sorted(self._tasks)
         random.Random(f"{config.seed}/{name}").shuffle(self.units)
 
-    def task_id(self, unit: str, number: int) -> str:
+    def task(self, unit: str, number: int) -> tuple[Suite, str]:
         tasks = self._tasks[unit]
         return tasks[number // len(self.units) % len(tasks)]
 
 
-def may_train(task: Task) -> bool:
-    """Whether a task is there for training: neither of grade nor of split `eval`."""
-    return "eval" not in (task.provenance.get("grade"), task.provenance.get("split"))
+def trainable(task: Task, config: Config) -> bool:
+    """Whether a task may be trained on: neither of grade or split `eval` nor of a family that is left out."""
+    graded = "eval" in (task.provenance.get("grade"), task.provenance.get("split"))
+    return not graded and task.family not in config.held_out_families
 
 
 def _flat(rates: Sequence[float]) -> bool:

@@ -12,10 +12,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.chat import ChatFormat
+from agents.chat import Chat
 from gym_code.synth.families import BY_NAME
 from gym_code.synth.procedural import STUB, Function, repository
-from gym_code.types import ToolCall, ToolResult
+from gym_code.tools import openai_tools
+from gym_code.types import Task, ToolCall, ToolResult
 
 TEST_SHARE = 0.25
 """How often the programmer runs the visible tests before submitting (only where they pass)."""
@@ -34,11 +35,12 @@ class Demonstration:
     action_mask: tuple[int, ...]
 
 
-def demonstrate(task_id: str, chat: ChatFormat, rng: random.Random) -> Demonstration:
+def demonstrate(task_id: str, chat: Chat, rng: random.Random) -> Demonstration:
     """One demonstration on a procedural task with a single missing function."""
     made = repository(task_id)
     [(path, function)] = made.missing.items()
-    tokens = chat.start(f"Implement {function.name} in {path}.")
+    task = Task(id=task_id, instruction=f"Implement {function.name} in {path}.", base_commit="")
+    tokens = chat.start(task, openai_tools())
     mask = [0] * len(tokens)
     steps = script(path, function, made.start[path].content.decode(), rng)
     for call, observation in steps:
@@ -69,6 +71,6 @@ def _call(name: str, **arguments: str) -> ToolCall:
     return ToolCall(id=name, name=name, arguments=arguments)
 
 
-def demonstrations(task_ids: Sequence[str], chat: ChatFormat, seed: int) -> list[Demonstration]:
+def demonstrations(task_ids: Sequence[str], chat: Chat, seed: int) -> list[Demonstration]:
     """One demonstration a task; the programmer's luck depends on the seed and the task alone."""
     return [demonstrate(task_id, chat, random.Random(f"{seed}/{task_id}")) for task_id in task_ids]

@@ -1,20 +1,20 @@
-"""Where a model comes from: the committed tiny base, a directory, or (for users) a hub id."""
+"""A model in memory: the frozen base on its device, and the adapter that is trained on top of it."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gym_code.errors import ConfigError
 from train.attention import use_segment_attention
+from train.hub import TINY as TINY
+from train.hub import locate
 
 if TYPE_CHECKING:
     import torch
-
-TINY = Path(__file__).parent / "tiny"
-"""The committed base: weights, tokenizer, recipe and training log."""
 
 
 def tiny_config(vocab_size: int) -> Any:
@@ -38,24 +38,50 @@ def tiny_config(vocab_size: int) -> Any:
     )
 
 
-def load_base(model: str, dtype: torch.dtype) -> tuple[Any, Path]:
+def device_of(wanted: str) -> torch.device:
+    """The device that `auto`, `cuda` or `cpu` means here; under torchrun the process's own GPU.
+
+    Raises `ConfigError` for `cuda` where torch finds no GPU.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        raise ConfigError(
+            "torch finds no GPU here", where="device", expected="a CUDA GPU, or device=cpu", found="none"
+        )
+    if not found or wanted == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def load_base(model: str, dtype: torch.dtype, device: str = "auto") -> tuple[Any, Path]:
     """The base model by name (`tiny`), directory or hub id, and the directory its tokenizer lies in.
 
-    Raises `ConfigError` when nothing is there.
+    Raises `ConfigError` when nothing is there, when its weights do not fit its `config.json`, or when there
+    is no such device.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    path = TINY if model == "tiny" else Path(model)
-    if not (path / "config.json").is_file():
+    target = device_of(device)
+    path = locate(model)
+    made, loading = AutoModelForCausalLM.from_pretrained(
+        str(path),
+        dtype=dtype,
+        attn_implementation="sdpa",
+        # Shard by shard to where they stay: the whole model never lies in the host's memory.
+        device_map={"": target} if target.type == "cuda" else None,
+        output_loading_info=True,
+    )
+    if lacking := sorted(loading["missing_keys"]):
         raise ConfigError(
-            "no model here",
+            "weights are missing: they would be random numbers",
             where=str(path),
-            expected="a directory with config.json and safetensors",
+            expected=f"{lacking[0]} and {len(lacking) - 1} more",
             found="none",
         )
-    made = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, attn_implementation="sdpa")
     use_segment_attention(made)
     return made, path
 

@@ -9,9 +9,10 @@ from transformers import Qwen2ForCausalLM
 
 from gym_code.errors import ConfigError
 from gym_code.types import Segment
+from tests.train.small_model import small_policy
 from train.attention import use_segment_attention
 from train.logprob import packed_logprobs, token_logprobs
-from train.model import tiny_config, with_adapter
+from train.model import tiny_config
 from train.pack import Packed, attends, pack, split
 
 
@@ -105,14 +106,7 @@ def test_a_step_is_split_into_forwards_with_groups_together() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    torch.manual_seed(0)
-    config = tiny_config(64)
-    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 2
-    made = with_adapter(Qwen2ForCausalLM(config), rank=4, alpha=8.0)
-    for name, parameter in made.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return made
+    return small_policy(0.2)
 
 
 def conversations() -> list[Segment]:

@@ -5,7 +5,7 @@ import json
 
 import torch
 
-from agents.chat import ChatFormat
+from agents.chat import load_chat
 from train.demos import demonstrations
 from train.model import TINY, load_base, weights_digest
 from train.tiny_base import HEAD, Recipe, data_digest, task_ids_of
@@ -25,7 +25,7 @@ def test_the_recipe_still_makes_the_demonstrations_the_base_was_built_from() -> 
     assert recipe == Recipe()
     ids = task_ids_of(recipe)
     assert all("-train-" in task_id for task_id in ids)
-    made = demonstrations(ids[:HEAD], ChatFormat.load(TINY), recipe.seed)
+    made = demonstrations(ids[:HEAD], load_chat(TINY), recipe.seed)
     assert data_digest(made) == FACTS["data_head_sha256"]
 
 

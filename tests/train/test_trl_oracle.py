@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from gym_code.types import Segment
+from tests.train.small_model import small_policy
 from train.logprob import packed_logprobs, pad
 from train.loss import Batch, Rules, policy_loss
-from train.model import TINY, tiny_config, with_adapter
+from train.model import TINY
 from train.pack import pack
 
 if importlib.util.find_spec("trl") is None:
@@ -33,16 +34,7 @@ CLOSE = 1e-6
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    from transformers import Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = tiny_config(896)
-    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 2
-    made = with_adapter(Qwen2ForCausalLM(config), rank=4, alpha=8.0)
-    for name, parameter in made.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return made
+    return small_policy(0.2, vocabulary=896)
 
 
 @pytest.fixture(scope="module")

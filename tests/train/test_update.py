@@ -1,66 +1,23 @@
 """Optimizer steps on a small fixed batch."""
 
 import dataclasses
-import random
 from typing import Any
 
 import pytest
 import torch
 
 from gym_code.types import Segment
+from tests.train.small_model import batch, sharp_policy
 from train.config import Config, load_config
 from train.logprob import token_logprobs
 from train.loss import OBJECTIVES
-from train.model import checkpoint_activations, tiny_config, with_adapter
+from train.model import checkpoint_activations
 from train.update import update
-
-VOCABULARY = 64
-
-
-def policy(dtype: torch.dtype = torch.float32) -> Any:
-    """A small policy with an adapter that does something; every weight is drawn here."""
-    from transformers import Qwen2ForCausalLM
-
-    config = tiny_config(VOCABULARY)
-    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 2
-    model = with_adapter(Qwen2ForCausalLM(config).to(dtype), 4, 8.0)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + ("norm" in name))
-    return model
-
-
-def batch(model: Any, count: int = 12) -> list[Segment]:
-    """Groups of four that begin alike; sampled by a policy whose logprobs are 0.3 nats off, more or less."""
-    rng = random.Random(5)
-    made = []
-    for n in range(count):
-        prompt = [rng.randrange(VOCABULARY) for _ in range(6)] if n % 4 == 0 else made[-1].token_ids_T[:6]
-        rest = [rng.randrange(VOCABULARY) for _ in range(rng.randrange(6, 14))]
-        ids = (*prompt, *made[-1].token_ids_T[6 : 6 + n % 4], *rest) if n % 4 else (*prompt, *rest)
-        mask = [0] * 6 + [int(i % 5 != 4) for i in range(len(ids) - 6)]
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
-        logprobs = torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-        served = [0.0] + [float(p) + rng.gauss(0, 0.3) for p in logprobs]
-        advantage = (0.75, -0.25, -0.25, -0.25)[n % 4]
-        made.append(
-            Segment(
-                task_id="t",
-                group_id=str(n // 4),
-                token_ids_T=ids,
-                action_mask_T=tuple(mask),
-                logprobs_T=tuple(p * m for p, m in zip(served, mask, strict=True)),
-                advantages_T=tuple(advantage * m for m in mask),
-            )
-        )
-    return made
 
 
 def learned(config: Config, model: Any | None = None) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
     """What an update reports, the gradients of its last optimizer step, and the adapter after it."""
-    model = model or policy()
+    model = model or sharp_policy()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1.0)
     row = update(model, optimizer, batch(model), config, step=3)
@@ -115,7 +72,7 @@ SMALL = {"pack_length": 64, "shared_prefix": True, "forward_tokens": 100, "gradi
 def test_layout_and_memory_change_no_objective(objective: str, layout: dict[str, Any]) -> None:
     same = PLAIN | {"objective": objective}
     row, gradients, _ = learned(load_config("tiny", same))
-    model = policy()
+    model = sharp_policy()
     if layout.get("gradient_checkpointing"):
         checkpoint_activations(model)
     its_row, its_gradients, _ = learned(load_config("tiny", same | layout), model)
@@ -125,7 +82,7 @@ def test_layout_and_memory_change_no_objective(objective: str, layout: dict[str,
 
 
 def test_recomputed_and_served_agree_where_the_engine_is_exact() -> None:
-    model = policy()
+    model = sharp_policy()
     exact = [
         dataclasses.replace(s, logprobs_T=tuple(row[: len(s.token_ids_T)]))
         for s, row in zip(batch(model), logprobs_of(model, batch(model)).tolist(), strict=True)
@@ -133,7 +90,7 @@ def test_recomputed_and_served_agree_where_the_engine_is_exact() -> None:
     rows = {}
     adapters = {}
     for old_policy in ("served", "recomputed"):
-        model = policy()
+        model = sharp_policy()
         trained = [p for p in model.parameters() if p.requires_grad]
         config = load_config("tiny", PLAIN | {"minibatches": 3, "old_policy": old_policy})
         rows[old_policy] = update(model, torch.optim.SGD(trained, lr=1.0), exact, config, step=3)
@@ -156,11 +113,11 @@ def test_what_an_engine_computes_otherwise_is_weighted_and_not_clipped() -> None
 
 
 def test_the_reference_is_the_model_without_its_adapter() -> None:
-    fresh = policy()
+    fresh = sharp_policy()
     with torch.no_grad():
         for name, parameter in fresh.named_parameters():
             parameter.mul_("lora_B" not in name)  # an adapter that does nothing: the policy is the base
-    for model, expected in ((fresh, 0.0), (policy(), 0.03)):
+    for model, expected in ((fresh, 0.0), (sharp_policy(), 0.03)):
         row, _, _ = learned(load_config("tiny", PLAIN | {"kl_coef": 0.1}), model)
         assert row["reference_kl"] >= expected
         assert expected or row["reference_kl"] < 1e-9
@@ -168,9 +125,9 @@ def test_the_reference_is_the_model_without_its_adapter() -> None:
 
 def test_checkpointed_bf16_steps_near_fp32() -> None:
     _, gradients, _ = learned(load_config("tiny", PLAIN))
-    model = policy(torch.bfloat16)
+    model = sharp_policy(torch.bfloat16)
     checkpoint_activations(model)
-    segments = batch(policy())
+    segments = batch(sharp_policy())
     trained = [p for p in model.parameters() if p.requires_grad]
     assert {p.dtype for p in trained} == {torch.float32}
     config = load_config("tiny", PLAIN | {"dtype": "bfloat16", "pack_length": 128, "shared_prefix": True})

@@ -1,0 +1,1 @@
+"""Does it learn: seeds, a control, every objective, and another trainer beside ours."""

@@ -1,0 +1,1 @@
+"""Trained tokens per second: our update beside the training step of TRL."""
