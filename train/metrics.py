@@ -1,30 +1,52 @@
-"""What a run says of itself: JSON lines while it goes, a summary, a curve and a page at the end."""
+"""What a step comes to: a row of figures, kept as JSON lines and handed on to whoever draws them.
+
+docs/training.md says what every name means. A row holds numbers, and objects of numbers one level deep; what
+the clock has a part in stands under `seconds` and nowhere else, so two runs of one seed differ there alone.
+"""
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import html
 import json
-from collections.abc import Mapping, Sequence
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
-from gym_code.stats import mean, mean_interval, paired_gain
+from gym_code.stats import mean
 from gym_code.synth.procedural import family_of
-from gym_code.types import Stop, Trajectory
+from gym_code.types import Segment, Stop, Trajectory
+from train.advantages import weighted_reward
 from train.checkpoint import write_whole
-from train.config import Config
-from train.evaluate import TaskScore, load
+from train.evaluate import TaskScore
+from train.sinks import Sink
+
+T = TypeVar("T")
 
 Row = Mapping[str, Any]
 
+SPEED = "tokens_per_second_"
+"""How the keys of `seconds` begin that are speeds; the others are the parts of a step."""
+
 
 class MetricsLog:
-    """One JSON object a step. A torn last line (a crash while writing) is dropped on `cut`."""
+    """One JSON object a step, and the same figures to the sinks. Use as a context manager where it has any.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    A torn last line (a crash while writing) is dropped on `cut`.
+    """
+
+    def __init__(self, path: Path, sinks: Sequence[Sink] = ()) -> None:
+        self._path, self._sinks = path, sinks
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sink in self._sinks:
+            sink.close(failed=error is not None)
 
     def cut(self, steps: int) -> None:
         """Keep the rows of the first `steps` steps only: what came later will be played again."""
@@ -32,16 +54,64 @@ class MetricsLog:
         write_whole(self._path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def write(self, row: Row) -> None:
-        """Append one row."""
+        """Append one row. What is no finite number stands as null."""
+        row = finite(row)
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+        for sink in self._sinks:
+            sink.write(row["step"] + 1, flat(row))
+
+    def evaluated(self, steps: int, scores: Sequence[TaskScore]) -> None:
+        """Hand the held-out figures after `steps` steps to the sinks; the scores have files of their own."""
+        for sink in self._sinks:
+            sink.write(steps, held_out_figures(scores))
 
     def read(self) -> list[dict[str, Any]]:
         """All whole rows."""
-        if not self._path.is_file():
-            return []
-        lines = self._path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return read_rows(self._path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of a metrics file; none where there is no file."""
+    if not path.is_file():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def finite(value: Any) -> Any:
+    """The value with None for every number in it that is infinite or none: JSON knows neither."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flat(row: Row) -> dict[str, float]:
+    """The finite numbers of a row by one name each: `reward`, `reward_by_family/gap`, `seconds/train`."""
+    made: dict[str, float] = {}
+    for key, value in finite(row).items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        made |= {f"{key}/{name}": number for name, number in inner if number is not None}
+        if isinstance(value, (int, float)):
+            made[key] = value
+    return made
+
+
+def parts_of(row: Row) -> dict[str, float]:
+    """Seconds of a step by part."""
+    return {name: spent for name, spent in row["seconds"].items() if not name.startswith(SPEED)}
+
+
+def held_out_figures(scores: Sequence[TaskScore]) -> dict[str, float]:
+    """Mean pass@1 and greedy pass@1 over graded held-out tasks; families left out of training apart."""
+    made = {}
+    for name, trained in (("heldout", True), ("heldout_left_out", False)):
+        some = [score for score in scores if score.trained is trained]
+        greedy = [score.greedy for score in some if score.greedy is not None]
+        for kind, values in (("pass1", [score.pass1 for score in some if score.samples]), ("greedy", greedy)):
+            if values:
+                made[f"{name}/{kind}"] = mean(values)
+    return made
 
 
 def step_metrics(
@@ -50,176 +120,98 @@ def step_metrics(
     advantages: Sequence[float],
     update: Mapping[str, float],
     seconds: Mapping[str, float],
+    *,
+    refilled: Sequence[Trajectory] = (),
+    stale: Sequence[Trajectory] = (),
+    segments: Sequence[Segment] | None = None,
+    weights: Mapping[str, float] | None = None,
+    version: int | None = None,
 ) -> dict[str, Any]:
-    """The row of one step. Rates are fractions of 1; `seconds` are volatile."""
-    rewards = [t.reward.value for t in trajectories if t.reward is not None and t.reward.value is not None]
-    by_family: dict[str, list[float]] = {}
-    for trajectory in trajectories:
-        if trajectory.reward is not None and trajectory.reward.value is not None:
-            family = family_of(trajectory.task_id)
-            by_family.setdefault(family, []).append(trajectory.reward.value)
-    tokens = sum(len(turn.completion.token_ids) for t in trajectories for turn in t.turns if turn.completion)
+    """The row of one step. Rates are fractions of 1.
+
+    trajectories: what the step learned from, with an advantage each; those of one group share `group_id`.
+    refilled, stale: episodes of groups that were dropped, for all their rewards were the same, or for the
+    policy that played them was too old. Refilled ones count as played: without them the reward would be that
+    of the tasks that are neither easy nor hard, whatever the policy learned. update: what the update, the
+    engine and the curriculum have to say, put into the row as it is. weights: as in `weighted_reward`.
+    segments: what the update saw; without them nothing is said of trained tokens. version: of the policy
+    before the update; the number of the step without one.
+    """
+    version = step if version is None else version
+    played = [*trajectories, *refilled]
+    rewards = [weighted_reward(t.reward, weights or {}) for t in played]
+    families = _grouped(map(family_label, played), rewards)
+    groups = [_valid(group) for group in _grouped((t.group_id for t in played), rewards).values()]
+    oldest = _grouped((t.group_id for t in trajectories), (_oldest(t, version) for t in trajectories))
+    ages = [version - min(versions) for versions in oldest.values()]
+    resolved = [t.reward.value == 1.0 for t in played if t.reward is not None and t.reward.value is not None]
+    sampled = sum(map(_sampled_tokens, (*played, *stale)))
+    trained = None if segments is None else sum(len(segment.token_ids_T) for segment in segments)
     return {
         "step": step,
-        "reward": mean(rewards),
-        "reward_by_family": {family: mean(values) for family, values in sorted(by_family.items())},
-        "rollouts": len(trajectories),
-        "invalid": len(trajectories) - len(rewards),
-        "truncated": sum(t.stop is not Stop.SUBMITTED for t in trajectories) / len(trajectories),
-        "turns": mean([len(t.turns) for t in trajectories]),
-        "sampled_tokens": tokens,
-        "with_gradient": sum(a != 0.0 for a in advantages) / len(advantages),
+        "reward": mean(_valid(rewards)),
+        "reward_by_family": {name: mean(_valid(of)) for name, of in sorted(families.items()) if _valid(of)},
+        "solve_rate": mean(resolved),
+        "group_variance": mean([statistics.pvariance(group) for group in groups if len(group) > 1]),
+        "zero_variance": mean([len(set(group)) < 2 for group in groups]),
+        "rollouts": len(played) + len(stale),
+        "groups": len(ages),
+        "refilled": len({t.group_id for t in refilled}),
+        "stale": len({t.group_id for t in stale}),
+        "invalid": len(played) - len(resolved),
+        "truncated": mean([t.stop is not Stop.SUBMITTED for t in played]),
+        "turns": mean([len(t.turns) for t in played]),
+        "sampled_tokens": sampled,
+        **({} if trained is None else {"trained_tokens": trained}),
+        "with_gradient": mean([a != 0.0 for a in advantages]),
+        "staleness_mean": mean(ages),
+        "staleness_max": max(ages, default=0),
+        "delivered_version": version + 1,
         **update,
-        "seconds": {part: round(spent, 3) for part, spent in seconds.items()},
+        "seconds": _timed(seconds, sampled, trained),
     }
 
 
-def write_report(run: Path, config: Config, rows: Sequence[Row], *, wall_seconds: float) -> dict[str, Any]:
-    """Write `summary.json`, `curve.png` and `report.html` of a finished run; the summary."""
-    before, after = load(run / "heldout-before.json"), load(run / "heldout-after.json")
-    summary = summarize(config, before, after, rows, wall_seconds)
-    write_whole(run / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    _draw(run / "curve.png", summary, rows)
-    write_whole(run / "report.html", _page(config, summary, (run / "curve.png").read_bytes()).encode())
-    return summary
+def family_label(trajectory: Trajectory) -> str:
+    """What rewards are told apart by: a procedural task's family, else its repository, else its suite."""
+    if trajectory.task_id.startswith("procedural__"):
+        return family_of(trajectory.task_id)
+    repository, named, _ = trajectory.task_id.partition("__")
+    return repository if named else trajectory.suite or "other"
 
 
-def summarize(
-    config: Config,
-    before: Sequence[TaskScore],
-    after: Sequence[TaskScore],
-    rows: Sequence[Row],
-    wall_seconds: float,
-) -> dict[str, Any]:
-    """What the run came to: the headline is over trained families; left-out families stand apart."""
-    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.samples and a.samples]
-    trained = [(b, a) for b, a in pairs if b.trained]
-    summary = {**_compare(trained, config.seed), "heldout_tasks": len(trained)}
-    left_out = [(b, a) for b, a in pairs if not b.trained]
-    summary["left_out"] = (
-        {**_compare(left_out, config.seed), "heldout_tasks": len(left_out)} if left_out else None
-    )
-    summary["families"] = {
-        family: {
-            "trained": next(b.trained for b, _ in pairs if b.family == family),
-            **_compare([(b, a) for b, a in pairs if b.family == family], config.seed),
-        }
-        for family in dict.fromkeys(b.family for b, _ in pairs)
-    }
-    summary["ungraded"] = sum(s.ungraded for s in (*before, *after))
-    summary["rollouts"] = sum(row["rollouts"] for row in rows)
-    summary["wall_seconds"] = round(wall_seconds, 1)
-    summary["seed"], summary["control"], summary["model"] = config.seed, config.control, config.model
-    return summary
+def _grouped(keys: Iterable[str], values: Iterable[T]) -> dict[str, list[T]]:
+    groups: dict[str, list[T]] = {}
+    for key, value in zip(keys, values, strict=True):
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
-def _compare(pairs: Sequence[tuple[TaskScore, TaskScore]], seed: int) -> dict[str, Any]:
-    old, new = [b.pass1 for b, _ in pairs], [a.pass1 for _, a in pairs]
-    greedy = [(b.greedy, a.greedy) for b, a in pairs if b.greedy is not None and a.greedy is not None]
-    gain, interval = paired_gain(old, new, seed=seed)
-    return {
-        "heldout_pass1_before": mean(old),
-        "heldout_pass1_after": mean(new),
-        "heldout_greedy_before": mean([b for b, _ in greedy]),
-        "heldout_greedy_after": mean([a for _, a in greedy]),
-        "pass1_before_ci95": mean_interval(old, seed=seed),
-        "pass1_after_ci95": mean_interval(new, seed=seed),
-        "gain": gain,
-        "gain_ci95": interval,
-    }
+def _valid(rewards: Sequence[float | None]) -> list[float]:
+    return [reward for reward in rewards if reward is not None]
 
 
-def _draw(path: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    curve, bars = figure.subplots(1, 2, width_ratios=(1, 1.25))
-    steps = [row["step"] + 1 for row in rows]
-    rewards = [row["reward"] for row in rows]
-    smooth = [mean(rewards[max(0, i - 4) : i + 1]) for i in range(len(rewards))]
-    curve.plot(steps, rewards, color="#9db7d5", linewidth=1, label="training reward, a step")
-    curve.plot(steps, smooth, color="#1f5fa8", linewidth=2, label="mean of 5 steps")
-    last = steps[-1] if steps else 1
-    for x, when in ((0, "before"), (last, "after")):
-        value, (low, high) = summary[f"heldout_pass1_{when}"], summary[f"pass1_{when}_ci95"]
-        curve.errorbar(
-            [x], [value], yerr=[[value - low], [high - value]], fmt="o", color="#c0392b", capsize=4,
-            label="held-out pass@1, 95 %" if when == "before" else None,
-        )  # fmt: skip
-    curve.set(xlabel="GRPO step", ylabel="reward (fraction solved)", ylim=(0, 1.02), title="Learning")
-    curve.grid(alpha=0.25)
-    curve.legend(loc="lower right", fontsize=8)
-    families = summary["families"]
-    for number, row in enumerate(families.values()):
-        bars.plot(
-            [row["heldout_pass1_before"], row["heldout_pass1_after"]], [number] * 2, color="#bbbbbb", zorder=1
-        )
-        bars.scatter(
-            row["heldout_pass1_before"],
-            number,
-            color="#e0a030",
-            zorder=2,
-            label="before" if not number else None,
-        )
-        bars.scatter(
-            row["heldout_pass1_after"],
-            number,
-            color="#2b8a3e",
-            zorder=2,
-            label="after" if not number else None,
-        )
-    names = [name if row["trained"] else f"{name} (left out)" for name, row in families.items()]
-    bars.set_yticks(range(len(names)), names, fontsize=8)
-    bars.invert_yaxis()
-    bars.set(xlim=(-0.02, 1.02), xlabel="held-out pass@1", title="By family")
-    bars.grid(alpha=0.25, axis="x")
-    bars.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+def _oldest(trajectory: Trajectory, newest: int) -> int:
+    """The oldest version that sampled in the episode; `newest` where nothing was sampled."""
+    versions = [turn.completion.policy_version for turn in trajectory.turns if turn.completion]
+    return min(versions, default=newest)
 
 
-def _page(config: Config, summary: Mapping[str, Any], picture: bytes) -> str:
-    def row(name: str, of: Mapping[str, Any]) -> str:
-        low, high = of["gain_ci95"]
-        numbers = [
-            f"{of['heldout_pass1_before']:.3f}",
-            f"{of['heldout_pass1_after']:.3f}",
-            f"{of['gain']:+.3f} [{low:+.3f}, {high:+.3f}]",
-            f"{of['heldout_greedy_before']:.3f}",
-            f"{of['heldout_greedy_after']:.3f}",
-        ]
-        return f"<tr><th>{html.escape(name)}</th>" + "".join(f"<td>{n}</td>" for n in numbers) + "</tr>"
+def _sampled_tokens(trajectory: Trajectory) -> int:
+    return sum(len(turn.completion.token_ids) for turn in trajectory.turns if turn.completion)
 
-    rows = [row("all trained families", summary)]
-    if summary["left_out"]:
-        rows.append(row("families left out of training", summary["left_out"]))
-    rows += [
-        row(name if of["trained"] else f"{name} (left out)", of) for name, of in summary["families"].items()
-    ]
-    settings = "".join(
-        f"<tr><th>{html.escape(key)}</th><td>{html.escape(str(value))}</td></tr>"
-        for key, value in dataclasses.asdict(config).items()
-    )
-    image = base64.b64encode(picture).decode()
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>GRPO run: {html.escape(config.model)}, seed {config.seed}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }}
-img {{ max-width: 100% }}
-table {{ border-collapse: collapse; margin: 1rem 0 }}
-th, td {{ padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right }}
-th {{ text-align: left; font-weight: 500 }}
-</style></head><body>
-<h1>GRPO run: {html.escape(config.model)}</h1>
-<p>{summary["heldout_tasks"]} held-out tasks, {summary["rollouts"]} training rollouts,
-{summary["wall_seconds"] / 60:.1f} minutes, seed {summary["seed"]}, control: {summary["control"]},
-ungraded held-out episodes: {summary["ungraded"]}.</p>
-<img alt="Training reward by step and held-out pass@1 by family" src="data:image/png;base64,{image}">
-<h2>Held-out tasks</h2>
-<p>pass@1 at temperature {config.temperature}, {config.eval_samples} samples a task; gain with its 95 % paired
-bootstrap interval over tasks; greedy is one sample at temperature 0.</p>
-<table><tr><th></th><th>before</th><th>after</th><th>gain</th><th>greedy before</th><th>greedy after</th></tr>
-{"".join(rows)}</table>
-<h2>Configuration</h2><table>{settings}</table>
-</body></html>
-"""
+
+def _timed(seconds: Mapping[str, float], sampled: int, trained: int | None) -> dict[str, float]:
+    """Seconds by part, and the two speeds: both are the clock's, so both stand here."""
+    made = {part: round(spent, 3) for part, spent in seconds.items()}
+    for part, tokens in (("rollout", sampled), ("train", trained)):
+        if tokens and seconds.get(part):
+            made[f"{SPEED}{part}"] = round(tokens / seconds[part], 1)
+    return made
+
+
+def write_report(run: Path, config: Any, rows: Sequence[Row], *, wall_seconds: float) -> dict[str, Any]:
+    """The report of a finished run (`train/report.py`)."""
+    from train.report import write_report as write
+
+    return write(run, config, rows, wall_seconds=wall_seconds)
