@@ -215,27 +215,3 @@ def _json(path: Path) -> Mapping[str, JSON]:
             "not what it should be", where=str(path), expected="an object", found=type(data).__name__
         )
     return data
-
-
-class ChatFormat(TinyChat):
-    """The tiny model's format under the names of before, until the new rollouts are in."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__(tokenizer)
-        self.end_id = self.end_ids[0]
-
-    @classmethod
-    def load(cls, directory: Path) -> ChatFormat:
-        """The format of the model in a directory."""
-        from tokenizers import Tokenizer
-
-        return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
-
-    def start(self, task: Task | str, tools: Sequence[Mapping[str, JSON]] = ()) -> list[int]:
-        """The first prompt."""
-        return self._encode([USER, task if isinstance(task, str) else task.instruction, CUE])
-
-
-def parse_calls(text: str, turn: int) -> tuple[ToolCall, ...] | str:
-    """The tool calls in a completion's text, or a sentence that says what is wrong with them."""
-    return number_calls(hermes_calls(text), turn)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from agents.chat import ChatFormat
+from agents.chat import TinyChat
 from gym_code.errors import SandboxError
 from gym_code.sandbox import Backend, BoxSpec, Sandbox, open_backend
 from gym_code.synth.procedural import STUB, ProceduralSuite, repository
@@ -29,9 +29,9 @@ TASK = "procedural__at_most-l2-f1-train-5"
 
 
 @pytest.fixture(scope="module")
-def chat() -> ChatFormat:
+def chat() -> TinyChat:
     tokenizer: Tokenizer = build_tokenizer(["def f(value, stop):\n    return min(value, stop)\n"] * 20, 400)
-    return ChatFormat(tokenizer)
+    return TinyChat(tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ class Scripted:
 
     def __init__(
         self,
-        chat: ChatFormat,
+        chat: TinyChat,
         lines: Callable[[str], list[ToolCall]],
         slow: Mapping[str, float] | None = None,
     ) -> None:
@@ -102,7 +102,7 @@ def calls(body: str) -> list[ToolCall]:
 
 
 def roller(
-    backend: Backend, chat: ChatFormat, engine: Engine, turns: int = 6, workers: int = 4, **options: Any
+    backend: Backend, chat: TinyChat, engine: Engine, turns: int = 6, workers: int = 4, **options: Any
 ) -> Roller:
     bounds = {
         "wait_seconds": options.pop("wait_seconds", 0.0),
@@ -135,7 +135,7 @@ def group(trajectories: Sequence[Trajectory]) -> list[Group]:
     return [Group(draw=draw, trajectories=tuple(trajectories), version=0)]
 
 
-def test_a_group_is_rewarded_by_its_hidden_tests(chat: ChatFormat, backend: Backend) -> None:
+def test_a_group_is_rewarded_by_its_hidden_tests(chat: TinyChat, backend: Backend) -> None:
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": f"return {function.wrong}", "g/2": "return None"}
     with roller(backend, chat, Scripted(chat, lambda key: calls(bodies[key]))) as rolls:
@@ -146,7 +146,7 @@ def test_a_group_is_rewarded_by_its_hidden_tests(chat: ChatFormat, backend: Back
     assert function.right.encode() in made[0].patch
 
 
-def test_law_2_the_trained_tokens_are_the_sampled_ones(chat: ChatFormat, backend: Backend) -> None:
+def test_law_2_the_trained_tokens_are_the_sampled_ones(chat: TinyChat, backend: Backend) -> None:
     config = load_config("tiny", {"groups": 1, "group_size": 2})
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": "return 0"}
@@ -161,7 +161,7 @@ def test_law_2_the_trained_tokens_are_the_sampled_ones(chat: ChatFormat, backend
         assert marked == said
 
 
-def test_what_the_demonstrator_is_shown_is_what_the_tools_say(chat: ChatFormat, backend: Backend) -> None:
+def test_what_the_demonstrator_is_shown_is_what_the_tools_say(chat: TinyChat, backend: Backend) -> None:
     rng = random.Random(1)
     for number, family in enumerate(("with_item", "gap", "lookup", "unique")):
         task_id = f"procedural__{family}-l3-f1-train-{number}"
@@ -176,7 +176,7 @@ def test_what_the_demonstrator_is_shown_is_what_the_tools_say(chat: ChatFormat, 
         assert seen[:-1] == [observation for _, observation in steps][:-1]
 
 
-def test_a_demonstration_is_tokenised_as_an_episode_is(chat: ChatFormat, backend: Backend) -> None:
+def test_a_demonstration_is_tokenised_as_an_episode_is(chat: TinyChat, backend: Backend) -> None:
     task_id = "procedural__gap-l1-f1-train-4"
     shown = demonstrate(task_id, chat, random.Random(3))
     made = repository(task_id)
@@ -190,7 +190,7 @@ def test_a_demonstration_is_tokenised_as_an_episode_is(chat: ChatFormat, backend
 
 
 def test_a_policy_that_never_submits_is_cut_off_and_graded_as_it_stands(
-    chat: ChatFormat, backend: Backend
+    chat: TinyChat, backend: Backend
 ) -> None:
     [function] = repository(TASK).missing.values()
     lines = [*calls(f"return {function.right}")[:2], *calls("")[:1] * 3]
@@ -217,7 +217,7 @@ class _Failing:
         return getattr(self._backend, name)
 
 
-def test_law_3_a_box_that_does_not_open_is_no_zero(chat: ChatFormat, backend: Backend) -> None:
+def test_law_3_a_box_that_does_not_open_is_no_zero(chat: TinyChat, backend: Backend) -> None:
     [function] = repository(TASK).missing.values()
     engine = Scripted(chat, lambda _: calls(f"return {function.right}"))
     with roller(_Failing(backend), chat, engine, workers=1) as rolls:  # type: ignore[arg-type]
@@ -238,7 +238,7 @@ class Losing(Scripted):
         return Dropped(reason="a logprob is missing or no number") if lost else made
 
 
-def test_law_3_a_dropped_completion_is_no_zero(chat: ChatFormat, backend: Backend) -> None:
+def test_law_3_a_dropped_completion_is_no_zero(chat: TinyChat, backend: Backend) -> None:
     [function] = repository(TASK).missing.values()
     bodies = {"g/0": f"return {function.right}", "g/1": "return 0", "g/2": "return 0"}
     with roller(backend, chat, Losing(chat, lambda key: calls(bodies[key]))) as rolls:
@@ -252,7 +252,7 @@ def test_law_3_a_dropped_completion_is_no_zero(chat: ChatFormat, backend: Backen
 
 
 def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
-    chat: ChatFormat, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    chat: TinyChat, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(spec: BoxSpec) -> Sandbox:
         raise SandboxError("the keeper is gone")
@@ -267,7 +267,7 @@ def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
 
 
 def test_law_3_waiting_for_completions_is_our_fault_and_no_time_of_the_agents(
-    chat: ChatFormat, backend: Backend
+    chat: TinyChat, backend: Backend
 ) -> None:
     [function] = repository(TASK).missing.values()
     engine = Scripted(chat, lambda _: calls(f"return {function.right}"), slow={"g/0": 1.5, "g/1": 60.0})
@@ -281,7 +281,7 @@ def test_law_3_waiting_for_completions_is_our_fault_and_no_time_of_the_agents(
     assert engine.due == {}
 
 
-def test_the_tools_time_ends_an_episode_which_is_graded(chat: ChatFormat, backend: Backend) -> None:
+def test_the_tools_time_ends_an_episode_which_is_graded(chat: TinyChat, backend: Backend) -> None:
     sleeping = ToolCall(id="1", name="bash", arguments={"command": "sleep 30"})
     engine = Scripted(chat, lambda _: [sleeping] * 6)
     with roller(backend, chat, engine, tool_seconds=1.0) as rolls:
@@ -291,7 +291,7 @@ def test_the_tools_time_ends_an_episode_which_is_graded(chat: ChatFormat, backen
     assert made.reward.value == 0.0
 
 
-def test_no_episode_waits_for_another(chat: ChatFormat, backend: Backend) -> None:
+def test_no_episode_waits_for_another(chat: TinyChat, backend: Backend) -> None:
     sleeping = ToolCall(id="1", name="bash", arguments={"command": "sleep 2"})
     done = calls("return 0")[2]
     lines = {"g/0": [sleeping, sleeping, done], "g/1": [sleeping, done], "g/2": [done]}
@@ -306,7 +306,7 @@ def test_no_episode_waits_for_another(chat: ChatFormat, backend: Backend) -> Non
 
 
 def test_law_11_in_lockstep_the_engine_is_asked_in_order_whatever_the_boxes_do(
-    chat: ChatFormat, backend: Backend
+    chat: TinyChat, backend: Backend
 ) -> None:
     rng = random.Random(5)
     naps = [
