@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -139,6 +140,8 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
     """The whole run: evaluate the base, learn, evaluate again, report."""
     began = time.perf_counter()
     log = MetricsLog(run / "metrics.jsonl")
+    if resume:
+        insist_on_the_same(run / "config.toml", config)
     write_whole(run / "config.toml", to_toml(config).encode())
     with console.status("loading the model") as status:
         learner = Learner(config, threads=threads, directory=run, report=status.update)
@@ -180,6 +183,20 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
         f"{summary['heldout_tasks']} tasks"
     )
     console.print(f"curve: {run / 'curve.png'}   report: {run / 'report.html'}")
+
+
+def insist_on_the_same(path: Path, config: Config) -> None:
+    """Raise `ConfigError`, naming the fields, where a run was begun with other values than it would go on."""
+    if not path.is_file():  # killed before it was written: nothing has been done yet
+        return
+    begun, now = asdict(load_config(str(path), {})), asdict(config)
+    if changed := [key for key in now if begun[key] != now[key]]:
+        raise ConfigError(
+            "the run was begun with another configuration",
+            where=f"{path}: {', '.join(changed)}",
+            expected=", ".join(str(begun[key]) for key in changed),
+            found=", ".join(str(now[key]) for key in changed),
+        )
 
 
 def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, Any]:
