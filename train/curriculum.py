@@ -43,7 +43,7 @@ class Draw:
 
 
 class Curriculum:
-    """Draws tasks and learns from the groups that come back. One thread at a time."""
+    """Draws tasks and learns from the groups that come back: one thread at a time; another may look on."""
 
     def __init__(self, config: Config, suites: Sequence[Suite | Sequence[Suite]] | None = None) -> None:
         """`suites`: one or several a stage; None: `load_suite` of `config.stages`.
@@ -67,7 +67,7 @@ class Curriculum:
             turn = number - earlier
             if int((number + 1) * self._config.earlier_share) > earlier:
                 stage, turn = earlier % self._stage, earlier // self._stage
-        return self._drawn(stage, self._unit(stage, turn), number)
+        return self._drawn(number, stage, self._unit(stage, turn), turn)
 
     def demonstrated(self, count: int) -> list[Draw]:
         """At most so many tasks to show solutions of: all stages and their units in turn, no task twice.
@@ -79,7 +79,7 @@ class Curriculum:
             turn, stage = divmod(place, len(self._stages))
             units = self._stages[stage].units
             number = DEMONSTRATED_STEP * self._config.groups + place
-            draw = self._drawn(stage, units[turn % len(units)], number)
+            draw = self._drawn(number, stage, units[turn % len(units)], turn)
             made.setdefault(draw.task_id, draw)
         return list(made.values())
 
@@ -126,15 +126,15 @@ class Curriculum:
             "skipped": float(len(self._skipped(self._stage))),
         }
 
-    def _drawn(self, stage: int, unit: str, number: int) -> Draw:
-        suite, task_id = self._stages[stage].task(unit, number)
+    def _drawn(self, number: int, stage: int, unit: str, turn: int) -> Draw:
+        suite, task_id = self._stages[stage].task(unit, number, turn)
         return Draw(number=number, suite=suite, task_id=task_id, unit=unit, stage=stage)
 
     @property
     def solve_rate(self) -> float | None:
         """Mean over the units played in this stage, so that skipped ones count too; None without any."""
-        rates = self._rates[self._stage]
-        return mean([mean(values) for values in rates.values()]) if rates else None
+        rates = list(self._rates[self._stage].values())  # whole, although a thread may record meanwhile
+        return mean(list(map(mean, rates))) if rates else None
 
     def _unit(self, stage: int, turn: int) -> str:
         """Units in turn; skipped ones too, at every `retry_every`-th turn."""
@@ -149,8 +149,12 @@ class Curriculum:
     def _skipped(self, stage: int) -> list[str]:
         if not self._config.skip_flat:
             return []
-        full = {u: r for u, r in self._rates[stage].items() if len(r) == self._config.rate_window}
-        return [unit for unit in self._stages[stage].units if full.get(unit) and _flat(full[unit])]
+        rates = self._rates[stage]
+        return [unit for unit in self._stages[stage].units if self._flat(rates.get(unit, ()))]
+
+    def _flat(self, rates: Sequence[float]) -> bool:
+        full = len(rates) == self._config.rate_window
+        return full and (all(rate <= 0 for rate in rates) or all(rate >= 1 for rate in rates))
 
     def _units_digest(self) -> str:
         return canonical_digest([list(stage.units) for stage in self._stages])
@@ -159,14 +163,15 @@ class Curriculum:
 class _Stage(Protocol):
     units: Sequence[str]
 
-    def task(self, unit: str, number: int) -> tuple[Suite, str]:
-        """A task of a unit for the draw of this number."""
+    def task(self, unit: str, number: int, turn: int) -> tuple[Suite, str]:
+        """A task of a unit for the draw of this number, the stage's own draw number `turn`."""
 
 
 def _stage(config: Config, name: str, given: Suite | Sequence[Suite]) -> _Stage:
-    if name == ENDLESS and isinstance(given, ProceduralSuite):
+    suites = [given] if isinstance(given, Suite) else list(given)
+    if name == ENDLESS and all(isinstance(suite, ProceduralSuite) for suite in suites):
         return _Endless(config)
-    return _Listed(config, name, [given] if isinstance(given, Suite) else given)
+    return _Listed(config, name, suites)
 
 
 class _Endless:
@@ -177,7 +182,7 @@ class _Endless:
         self._suite = ProceduralSuite()
         self.units: Sequence[str] = config.trained_families
 
-    def task(self, unit: str, number: int) -> tuple[Suite, str]:
+    def task(self, unit: str, number: int, turn: int) -> tuple[Suite, str]:
         step, place = divmod(number, self._config.groups)
         suite = ProceduralSuite(
             seed=1 + self._config.seed * 100_000 + step,
@@ -207,16 +212,12 @@ class _Listed:
         self.units: Sequence[str] = sorted(self._tasks)
         random.Random(f"{config.seed}/{name}").shuffle(self.units)
 
-    def task(self, unit: str, number: int) -> tuple[Suite, str]:
+    def task(self, unit: str, number: int, turn: int) -> tuple[Suite, str]:
         tasks = self._tasks[unit]
-        return tasks[number // len(self.units) % len(tasks)]
+        return tasks[turn // len(self.units) % len(tasks)]
 
 
 def trainable(task: Task, config: Config) -> bool:
     """Whether a task may be trained on: neither of grade or split `eval` nor of a family that is left out."""
     graded = "eval" in (task.provenance.get("grade"), task.provenance.get("split"))
     return not graded and task.family not in config.held_out_families
-
-
-def _flat(rates: Sequence[float]) -> bool:
-    return all(rate <= 0 for rate in rates) or all(rate >= 1 for rate in rates)

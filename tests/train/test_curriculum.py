@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gym_code.errors import ConfigError
 from gym_code.synth.families import BY_NAME
 from gym_code.synth.procedural import ProceduralSuite, family_of
+from gym_code.task import load_suite
 from train.config import Config, load_config
 from train.curriculum import Curriculum, Draw
 
@@ -165,6 +166,27 @@ def test_a_restored_curriculum_draws_as_one_that_went_on(
     second.restore(json.loads(json.dumps(first.state())))
     assert plain(go(second, len(before), after)) == plain(expected[1])
     assert second.metrics() == whole.metrics()
+
+
+def test_a_stage_may_hold_several_suites() -> None:
+    config = load_config("tiny", {"stages": ["starter"]})
+    starter, other = load_suite("starter"), ProceduralSuite(count=1, families=["gap"])
+    curriculum = Curriculum(config, [[starter, other]])
+    draws = {draw.unit: draw for draw in map(curriculum.draw, range(26))}
+    assert set(draws) == {*starter.ids(), "gap"}
+    assert draws["gap"].suite is other
+    assert draws[starter.ids()[0]].suite is starter
+
+
+def test_demonstrated_tasks_are_of_all_stages_never_twice_and_never_drawn() -> None:
+    curriculum = Curriculum(three_families(stages=["procedural", LISTED]))
+    shown = curriculum.demonstrated(20)
+    assert [draw.unit for draw in shown if draw.stage == 0][:4] == ["at_least", "pages", "gap", "at_least"]
+    assert [draw.stage for draw in shown[:4]] == [0, 1, 0, 1]
+    assert {draw.task_id for draw in shown if draw.stage == 1} == set(load_suite(LISTED).ids())
+    assert len({draw.task_id for draw in shown}) == len(shown) == 10 + 4
+    drawn_ids = {curriculum.draw(number).task_id for number in range(200)}
+    assert not drawn_ids & {draw.task_id for draw in shown if draw.stage == 0}
 
 
 def test_a_state_of_other_tasks_is_refused() -> None:
