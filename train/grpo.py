@@ -9,6 +9,7 @@ sample with the others of its group, and take a clipped policy-gradient step on 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from train.advantages import shuffled, weighted_reward
 from train.checkpoint import load_checkpoint, save_checkpoint, write_whole
 from train.config import Config, load_config, to_toml
 from train.curriculum import Curriculum
+from train.distributed import Ranks
 from train.engine.choose import open_engine
 from train.groups import Group, open_rollouts
 from train.loss import OBJECTIVES
@@ -41,6 +43,9 @@ from train.metrics import MetricsLog, step_metrics, write_report
 from train.model import checkpoint_activations, load_adapter, load_base, with_adapter
 from train.rollout import Bounds, Roller
 from train.segments import segments_of
+from train.sft import rejection_step, warm_start
+from train.solutions import demonstrated_segments
+from train.stages import open_stages
 from train.update import update
 
 
@@ -61,7 +66,7 @@ class Learner:
         if threads:
             torch.set_num_threads(threads)
         torch.manual_seed(config.seed)
-        base, path = load_base(config.model, getattr(torch, config.dtype))
+        base, path = load_base(config.model, getattr(torch, config.dtype), config.device)
         self.model = with_adapter(base, config.lora_rank, config.lora_alpha)
         if config.gradient_checkpointing:
             checkpoint_activations(self.model)
@@ -70,6 +75,8 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
+        self.ranks = Ranks()
+        self.ranks.hold(self.model, self.optimizer)
         with ExitStack() as stack:
             self.backend = stack.enter_context(closing(open_backend(config.sandbox)))
             if directory is None:
@@ -93,8 +100,10 @@ class Learner:
                 lockstep=config.deterministic,
             )
             stack.enter_context(self.roller)
+            suites = open_stages(config.stages, config, self.backend, directory / "suites", report)
+            self.curriculum = Curriculum(config, suites)
             self.rollouts = open_rollouts(
-                config, self.roller, Curriculum(config), concurrent=self.engine.concurrent
+                config, self.roller, self.curriculum, concurrent=self.engine.concurrent
             )
             stack.enter_context(closing(self.rollouts))
             self._stack = stack.pop_all()
@@ -115,6 +124,12 @@ class Learner:
     def update(self, segments: Sequence[Segment], config: Config, step: int) -> dict[str, float]:
         """Learn from the segments; how the optimizer's steps looked."""
         return update(self.model, self.optimizer, segments, config, step)
+
+    def demonstrated(
+        self, config: Config, run: Path, on_episode: Callable[[int, int], None] = lambda *_: None
+    ) -> list[Segment]:
+        """What a warm start learns from; kept in the run's directory."""
+        return demonstrated_segments(config, self.chat, self.curriculum, self.backend, run, on_episode)
 
 
 def learn_from(groups: Sequence[Group], config: Config, step: int) -> tuple[list[Segment], list[float]]:
@@ -146,11 +161,11 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
     with console.status("loading the model") as status:
         learner = Learner(config, threads=threads, directory=run, report=status.update)
     with learner:
-        done = 0
+        done, warm = 0, False
         if resume and (
             found := load_checkpoint(run / "checkpoints", learner.model, learner.optimizer, config)
         ):
-            done = found.step
+            done, warm = found.step, True
             learner.rollouts.restore(found.rollouts)
             if found.note:
                 console.print(found.note)
@@ -158,6 +173,8 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
         bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
             _evaluate(config, learner, run / "heldout-before.json", progress, "before", keep=resume)
+            if config.warm_start and not warm:
+                _warm_start(config, learner, run, progress)
             learner.engine.set_version(done)
             bar = progress.add_task("GRPO", total=config.steps, completed=done)
             for step in range(done, config.steps):
@@ -165,14 +182,7 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
                 log.write(row)
                 progress.update(bar, advance=1, description=f"GRPO reward {row['reward']:.2f}")
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                    save_checkpoint(
-                        run / "checkpoints",
-                        learner.model,
-                        learner.optimizer,
-                        step + 1,
-                        config,
-                        learner.rollouts.state(),
-                    )
+                    _save(config, learner, run, step + 1)
             _evaluate(config, learner, run / "heldout-after.json", progress, "after", keep=False)
     summary = write_report(run, config, log.read(), wall_seconds=time.perf_counter() - began)
     low, high = summary["gain_ci95"]
@@ -199,6 +209,24 @@ def insist_on_the_same(path: Path, config: Config) -> None:
         )
 
 
+def _warm_start(config: Config, learner: Learner, run: Path, progress: Progress) -> None:
+    """Learn from solutions, and keep the outcome as the checkpoint of step 0: a resumed run begins there."""
+    bar = progress.add_task("solutions", total=None)
+    segments = learner.demonstrated(
+        config, run, lambda done, total: progress.update(bar, completed=done, total=total)
+    )
+    progress.update(bar, description="warm start")
+    rows = warm_start(learner.ranks, segments, config)
+    write_whole(run / "warm-start.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    _save(config, learner, run, 0)
+
+
+def _save(config: Config, learner: Learner, run: Path, step: int) -> None:
+    save_checkpoint(
+        run / "checkpoints", learner.model, learner.optimizer, step, config, learner.rollouts.state()
+    )
+
+
 def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, Any]:
     before = dict(learner.roller.seconds)
     began = time.perf_counter()
@@ -209,7 +237,15 @@ def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, A
     write_trajectories(run / "trajectories" / f"step-{step:05d}.jsonl", [*trajectories, *refilled])
     segments, advantages = learn_from(batch.groups, config, step)
     began = time.perf_counter()
-    update = learner.update(segments, config, step)
+    solved = learner.curriculum.solve_rate
+    if solved is not None and solved < config.rejection_below:
+        played, advantages = [*trajectories, *refilled], [0.0] * len(advantages)
+        update = rejection_step(
+            learner.ranks, played, config, step, lambda: learner.demonstrated(config, run)
+        )
+    else:
+        update = learner.update(segments, config, step)
+    update |= learner.curriculum.metrics()
     seconds["train"] = time.perf_counter() - began
     began = time.perf_counter()
     learner.engine.set_version(step + 1)
