@@ -14,5 +14,5 @@ def test_a_run_goes_on_with_the_configuration_it_was_begun_with(tmp_path: Path) 
     insist_on_the_same(file, load_config("tiny", {}))
     file.write_text(to_toml(load_config("tiny", {"engine": "vllm"})))
     insist_on_the_same(file, load_config("tiny", {"engine": "vllm"}))
-    with pytest.raises(ConfigError, match=r"config\.toml: seed, steps: .* expected 0, 35, found 4, 9"):
+    with pytest.raises(ConfigError, match=r"config\.toml: seed, steps: .* \(expected 0, 35, found 4, 9"):
         insist_on_the_same(file, load_config("tiny", {"engine": "vllm", "steps": 9, "seed": 4}))
