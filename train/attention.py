@@ -64,12 +64,16 @@ def _attend(
             found=f"a sliding window of {options['sliding_window']} tokens",
         )
     groups = getattr(module, "num_key_value_groups", 1)
-    split = [
-        x.split(segment_lengths, dim=2)
-        for x in (query_BHTD, repeat_kv(key_BHTD, groups), repeat_kv(value_BHTD, groups))
-    ]
+    # Flash attention reads each key-value head for its whole group, in half precision. In fp32, the kernels
+    # of a GPU that need no quadratic memory want the heads repeated.
+    grouped = groups > 1 and query_BHTD.dtype in (torch.bfloat16, torch.float16)
+    if not grouped:
+        key_BHTD, value_BHTD = repeat_kv(key_BHTD, groups), repeat_kv(value_BHTD, groups)
+    split = [x.split(segment_lengths, dim=2) for x in (query_BHTD, key_BHTD, value_BHTD)]
     parts = [
-        torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
+        torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped
+        )
         for q, k, v in zip(*split, strict=True)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None

@@ -68,7 +68,8 @@ class _Row:
                 self.ids.append(token)
                 self.parents.append(here)
                 self.depths.append(depth)
-                self.child[key] = place
+                if shared:
+                    self.child[key] = place
             here = place
             places.append(here)
         return places
@@ -184,6 +185,7 @@ def _predictions(
     targets: list[int] = []
     for n, segment in enumerate(segments):
         index, places = at[n]
+        numbers = [0] * len(places)  # one by one into an array would take several times as long
         for t, sampled in enumerate(segment.action_mask_T):
             if sampled:
                 spot = index * longest + places[t]
@@ -191,7 +193,8 @@ def _predictions(
                     number_of[spot] = len(targets)
                     predictors.append(index * longest + places[t - 1])
                     targets.append(segment.token_ids_T[t])
-                place_BT[n, t] = number_of[spot]
+                numbers[t] = number_of[spot]
+        place_BT[n, : len(numbers)] = numbers
         mask_BT[n, : len(segment.action_mask_T)] = np.array(segment.action_mask_T, dtype=bool)
     return (
         torch.tensor(predictors),

@@ -14,7 +14,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from agents.chat import ChatFormat
+from agents.chat import TinyChat
 from gym_code.synth.procedural import ProceduralSuite, repository
 from train.demos import Demonstration, demonstrations
 from train.model import TINY, tiny_config, weights_digest
@@ -66,19 +66,30 @@ def main() -> None:
     build(Recipe(**options), out)
 
 
-def build(recipe: Recipe, out: Path) -> None:
-    """Train the base and write it, its recipe and its log to `out`."""
+def build(
+    recipe: Recipe,
+    out: Path,
+    *,
+    config_of: Callable[[int], Any] = tiny_config,
+    device: torch.device | str = "cpu",
+    seconds: float = math.inf,
+) -> None:
+    """Train the base and write it, its recipe and its log to `out`.
+
+    `config_of` makes the model's configuration from the size of the vocabulary. The steps take at most
+    `seconds`, the learning rates falling accordingly: such a base cannot be repeated to the bit.
+    """
     from transformers import Qwen2ForCausalLM
 
     out.mkdir(parents=True, exist_ok=True)
     task_ids = task_ids_of(recipe)
     tokenizer = build_tokenizer(_texts(task_ids[:4000]), recipe.vocab_size)
     save_tokenizer(tokenizer, out)
-    data = demonstrations(task_ids, ChatFormat(tokenizer), recipe.seed)
+    data = demonstrations(task_ids, TinyChat(tokenizer), recipe.seed)
     torch.manual_seed(recipe.seed)
-    model = Qwen2ForCausalLM(tiny_config(math.ceil(tokenizer.get_vocab_size() / 64) * 64))
+    model = Qwen2ForCausalLM(config_of(math.ceil(tokenizer.get_vocab_size() / 64) * 64)).to(device)
     with (out / "training.jsonl").open("w") as log:
-        for row in _train(model, data, recipe):
+        for row in _train(model, data, recipe, seconds):
             log.write(json.dumps(row) + "\n")
             log.flush()
     model.to(torch.bfloat16).save_pretrained(str(out))
@@ -115,7 +126,9 @@ def _texts(task_ids: Sequence[str]) -> Iterator[str]:
         yield from [f"{passed} passed, {3 - passed} failed"] * 50
 
 
-def _train(model: Any, data: Sequence[Demonstration], recipe: Recipe) -> Iterator[dict[str, float]]:
+def _train(
+    model: Any, data: Sequence[Demonstration], recipe: Recipe, seconds: float
+) -> Iterator[dict[str, float]]:
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
@@ -127,7 +140,10 @@ def _train(model: Any, data: Sequence[Demonstration], recipe: Recipe) -> Iterato
     with Progress() as progress:
         bar = progress.add_task("SFT", total=recipe.steps)
         for step in range(recipe.steps):
-            scale = _schedule(step, recipe)
+            done = max(step, recipe.steps * (time.perf_counter() - began) / seconds)
+            if done >= recipe.steps:
+                break
+            scale = _schedule(step, done, recipe)
             for optimizer, rate in zip(optimizers, (recipe.matrix_lr, recipe.other_lr), strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = rate * scale
@@ -147,9 +163,10 @@ def _train(model: Any, data: Sequence[Demonstration], recipe: Recipe) -> Iterato
                 }
 
 
-def _schedule(step: int, recipe: Recipe) -> float:
+def _schedule(step: int, done: float, recipe: Recipe) -> float:
+    """The share of the full rates; `done` of `recipe.steps` are over, by number or by time."""
     turn = recipe.decay_from * recipe.steps
-    return min((step + 1) / recipe.warmup, 1.0, (recipe.steps - step) / (recipe.steps - turn))
+    return min((step + 1) / recipe.warmup, 1.0, (recipe.steps - done) / (recipe.steps - turn))
 
 
 def _batches(count: int, recipe: Recipe) -> Iterator[list[int]]:
@@ -172,6 +189,7 @@ def _loss(
         weight_BT[row, : len(d.token_ids)] = torch.tensor(
             [1.0 if m else context_weight for m in d.action_mask]
         )
+    ids_BT, weight_BT = ids_BT.to(model.device), weight_BT.to(model.device)
     logits_BTV = model(input_ids=ids_BT).logits[:, :-1].float()
     nll_BT = torch.nn.functional.cross_entropy(
         logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), reduction="none"

@@ -9,10 +9,10 @@ from transformers import Qwen2ForCausalLM
 
 from gym_code.errors import ConfigError
 from gym_code.types import Segment
-from tests.train.small_model import small_policy
+from tests.train.small_model import sharp_policy, small_policy
 from train.attention import use_segment_attention
 from train.logprob import packed_logprobs, token_logprobs
-from train.model import tiny_config
+from train.model import checkpoint_activations, tiny_config
 from train.pack import Packed, attends, pack, split
 
 
@@ -158,6 +158,17 @@ def test_attention_by_segments_is_attention_with_a_mask(model: Any, length: int)
             assert float((its_gradients - gradients).norm() / gradients.norm()) <= 1e-5
     finally:
         model.set_attn_implementation("sdpa")
+
+
+def test_attention_by_segments_in_bf16_with_recomputation() -> None:
+    # Half precision reads key-value heads by groups; with activations recomputed it is still the same.
+    policy, segments = sharp_policy(torch.bfloat16), conversations()
+    logprobs_BT, _, gradients = measured(policy, segments)
+    use_segment_attention(policy)
+    checkpoint_activations(policy)
+    its_logprobs_BT, _, its_gradients = measured(policy.train(), segments, length=512)
+    assert float((its_logprobs_BT - logprobs_BT).abs().mean()) <= 0.005
+    assert float(torch.nn.functional.cosine_similarity(its_gradients, gradients, dim=0)) > 0.999
 
 
 def test_packed_rows_of_a_model_with_a_window_are_refused() -> None:
