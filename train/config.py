@@ -220,15 +220,16 @@ class Config:
         return canonical_digest(dataclasses.asdict(self))
 
 
-def load_config(name: str, overrides: dict[str, Any]) -> Config:
+def load_config(name: str, overrides: dict[str, Any], *, download: bool = True) -> Config:
     """A shipped config by name, a TOML file, or a model (directory or hub id) with the config of its size.
 
-    Overrides go on top. Raises `ConfigError` naming file and field.
+    Overrides go on top. A model of the hub that is not known here tells its size by a small file, which may
+    have to be downloaded. Raises `ConfigError` naming file and field.
     """
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{name}.toml"
     if not path.is_file() and not name.endswith(".toml") and (Path(name).is_dir() or HUB_ID.fullmatch(name)):
         overrides = {"model": name} | overrides
-        path = CONFIGS / f"{config_for(name)}.toml"
+        path = CONFIGS / f"{config_for(name, download=download)}.toml"
     if not path.is_file():
         shipped = " ".join(sorted(p.stem for p in CONFIGS.glob("*.toml")))
         raise ConfigError(
@@ -252,9 +253,9 @@ def _with_engine(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str,
     return made | special | overrides
 
 
-def config_for(model: str) -> str:
+def config_for(model: str, *, download: bool = True) -> str:
     """The shipped config that fits a model's size. Raises `ConfigError` where its size is not known."""
-    shape = KNOWN.get(model) or read_shape(*read_config(model))
+    shape = KNOWN.get(model) or read_shape(*read_config(model, download=download))
     return next(name for name, parameters in UP_TO.items() if shape.parameters <= parameters)
 
 

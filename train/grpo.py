@@ -3,7 +3,7 @@
 A step: draw tasks, play a group of samples on each in real sandboxes, grade what they leave, compare each
 sample with the others of its group, and take a clipped policy-gradient step on a LoRA adapter.
 
-    python -m train.grpo --model tiny [--control shuffled] [--seed 0] [--name NAME] [--resume]
+    python -m train.grpo --model tiny [--control shuffled] [--seed 0] [--name NAME] [--resume] [--plan]
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ from gym_code.types import Segment, Trajectory
 from train import evaluate
 from train.advantages import shuffled, weighted_reward
 from train.checkpoint import load_checkpoint, save_checkpoint, write_whole
-from train.config import Config, load_config, to_toml
+from train.config import Config, load_config, parse_settings, to_toml
 from train.curriculum import Curriculum
-from train.distributed import Ranks
+from train.distributed import Ranks, joined
 from train.engine.choose import open_engine
 from train.groups import Group, open_rollouts
 from train.loss import OBJECTIVES
 from train.metrics import MetricsLog, step_metrics, write_report
-from train.model import checkpoint_activations, load_adapter, load_base, with_adapter
+from train.model import checkpoint_activations, device_of, load_adapter, load_base, with_adapter
+from train.plan import make_plan, require
+from train.plan_text import show
 from train.rollout import Bounds, Roller
 from train.segments import segments_of
 from train.sft import rejection_step, warm_start
@@ -52,7 +54,8 @@ from train.update import update
 class Learner:
     """A base model with its adapter, the engine that samples from both, and the rollouts they play.
 
-    `directory` takes the engine's files (a temporary one without it); `report` is told while it starts.
+    `directory` takes the engine's files (a temporary one without it); `report` is told while it starts. With
+    `ranks` others hold the policy too, and learn with it.
     """
 
     def __init__(
@@ -62,25 +65,17 @@ class Learner:
         threads: int = 0,
         directory: Path | None = None,
         report: Callable[[str], None] = lambda _: None,
+        ranks: Ranks | None = None,
     ) -> None:
-        if threads:
-            torch.set_num_threads(threads)
-        torch.manual_seed(config.seed)
-        base, path = load_base(config.model, getattr(torch, config.dtype), config.device)
-        self.model = with_adapter(base, config.lora_rank, config.lora_alpha)
-        if config.gradient_checkpointing:
-            checkpoint_activations(self.model)
+        self.ranks = ranks or Ranks(device=device_of(config.device))
+        self.model, self.optimizer, path = self.ranks.run(make_policy, config, threads)
         self.chat = load_chat(path)
-        trainable = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
-        )
-        self.ranks = Ranks()
-        self.ranks.hold(self.model, self.optimizer)
         with ExitStack() as stack:
             self.backend = stack.enter_context(closing(open_backend(config.sandbox)))
             if directory is None:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gym-code-")))
+            suites = open_stages(config.stages, config, self.backend, directory / "suites", report)
+            self.curriculum = Curriculum(config, suites)
             self.engine = open_engine(
                 config, self.model, path, end_ids=self.chat.end_ids, directory=directory, report=report
             )
@@ -100,8 +95,6 @@ class Learner:
                 lockstep=config.deterministic,
             )
             stack.enter_context(self.roller)
-            suites = open_stages(config.stages, config, self.backend, directory / "suites", report)
-            self.curriculum = Curriculum(config, suites)
             self.rollouts = open_rollouts(
                 config, self.roller, self.curriculum, concurrent=self.engine.concurrent
             )
@@ -132,6 +125,23 @@ class Learner:
         return demonstrated_segments(config, self.chat, self.curriculum, self.backend, run, on_episode)
 
 
+def make_policy(config: Config, threads: int, *, ranks: Ranks) -> tuple[Any, torch.optim.Optimizer, Path]:
+    """The policy as a run begins with it, held by this rank; its optimizer, and where its base lies."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(config.seed)
+    # A base that is taken apart may be too large for one device.
+    device = "cpu" if config.sharding == "fsdp" else config.device
+    base, path = load_base(config.model, getattr(torch, config.dtype), device)
+    model = with_adapter(base, config.lora_rank, config.lora_alpha)
+    if config.gradient_checkpointing:
+        checkpoint_activations(model)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    ranks.hold(model, optimizer, config.sharding)
+    return model, optimizer, path
+
+
 def learn_from(groups: Sequence[Group], config: Config, step: int) -> tuple[list[Segment], list[float]]:
     """Segments with their advantages, and the advantage of each trajectory, group by group."""
     advantages_of = OBJECTIVES[config.objective].advantages
@@ -151,7 +161,15 @@ def learn_from(groups: Sequence[Group], config: Config, step: int) -> tuple[list
     return segments, advantages
 
 
-def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console: Console) -> None:
+def train(
+    config: Config,
+    run: Path,
+    *,
+    resume: bool,
+    threads: int = 0,
+    console: Console,
+    ranks: Ranks | None = None,
+) -> None:
     """The whole run: evaluate the base, learn, evaluate again, report."""
     began = time.perf_counter()
     log = MetricsLog(run / "metrics.jsonl")
@@ -159,7 +177,7 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
         insist_on_the_same(run / "config.toml", config)
     write_whole(run / "config.toml", to_toml(config).encode())
     with console.status("loading the model") as status:
-        learner = Learner(config, threads=threads, directory=run, report=status.update)
+        learner = Learner(config, threads=threads, directory=run, report=status.update, ranks=ranks)
     with learner:
         done, warm = 0, False
         if resume and (
@@ -169,6 +187,7 @@ def train(config: Config, run: Path, *, resume: bool, threads: int = 0, console:
             learner.rollouts.restore(found.rollouts)
             if found.note:
                 console.print(found.note)
+        learner.ranks.spread()
         log.cut(done)
         bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
@@ -309,24 +328,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="train.grpo", description=__doc__.split("\n")[0] if __doc__ else None
     )
-    parser.add_argument("--model", default="tiny", help="a config by name, or a .toml file")
+    parser.add_argument(
+        "--model", default="tiny", help="a config by name, a .toml file, a model's directory or its hub id"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what the run would need; start nothing")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any other value of the config"
+    )
     parser.add_argument("--control", choices=("none", "shuffled"), default=None)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--engine", choices=("torch", "vllm"), default=None, help="what serves the rollouts")
+    parser.add_argument("--sharding", choices=("none", "ddp", "fsdp"), default=None, help="under torchrun")
     parser.add_argument("--sandbox", default=None)
     parser.add_argument("--name", default=None, help="the run's directory under runs/")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as many as torch takes")
     parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     options = parser.parse_args(argv)
     console = Console()
-    given = {key: getattr(options, key) for key in ("control", "seed", "steps", "sandbox", "engine")}
+    keys = ("control", "seed", "steps", "sandbox", "engine", "sharding")
+    given = {key: getattr(options, key) for key in keys}
     try:
-        config = load_config(options.model, {key: value for key, value in given.items() if value is not None})
-        run = run_directory(
-            Path("runs"), options.name, config, Path(options.model).stem, resume=options.resume
-        )
-        train(config, run, resume=options.resume, threads=options.threads, console=console)
+        overrides = parse_settings(options.set) | {k: v for k, v in given.items() if v is not None}
+        config = load_config(options.model, overrides, download=not options.plan)
+        if options.plan:
+            show(make_plan(config), console)
+            return 0
+        with joined(config.sharding, config.device) as ranks:
+            if ranks.rank:
+                ranks.follow()
+                return 0
+            require(config)
+            stem = Path(options.model.removesuffix(".toml")).name
+            run = run_directory(Path("runs"), options.name, config, stem, resume=options.resume)
+            train(config, run, resume=options.resume, threads=options.threads, console=console, ranks=ranks)
     except GymCodeError as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
         return 2 if isinstance(error, InputError) else 1

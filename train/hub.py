@@ -50,14 +50,17 @@ def locate(model: str) -> Path:
     return found
 
 
-def read_config(model: str) -> tuple[dict[str, JSON], str]:
+def read_config(model: str, *, download: bool = True) -> tuple[dict[str, JSON], str]:
     """A model's `config.json` and where it lies; of a hub id from the local cache, else from the hub.
 
-    Raises `ConfigError` where there is none or it is no JSON object.
+    Raises `ConfigError` where there is none, or none without a download, or where it is no JSON object.
     """
-    path = Path(model).expanduser()
+    path = TINY if model == "tiny" else Path(model).expanduser()
     if not path.is_dir():
-        path = cached_files(model) or _download(model, ("config.json",))
+        cached = cached_files(model) if HUB_ID.fullmatch(model) else None
+        if cached is None and not download:
+            _refuse(model, "nothing is downloaded for a plan")
+        path = cached or _download(model, ("config.json",))
     file = path / "config.json"
     try:
         made = json.loads(file.read_bytes())

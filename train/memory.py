@@ -18,7 +18,7 @@ from train.logprob import CHUNK
 from train.shapes import Shape
 
 CONTEXT = 1.5e9
-"""Bytes that CUDA, its libraries and the allocator's gaps take in a process, more or less."""
+"""Bytes that CUDA, its libraries and the allocator's gaps take on a process's GPU, more or less."""
 SERVER = 3.0e9
 """Bytes of a vLLM server beside weights and cache: its forward's activations, CUDA graphs, adapter slots."""
 ASLEEP = 2.0e9
@@ -107,7 +107,7 @@ def trainer_parts(shape: Shape, config: Config, ranks: int = 1) -> list[Part]:
         ),
     ]
     if config.engine == "torch":
-        parts.append(cache_part(shape, config, 1))
+        parts.append(cache_part(shape, config))
     return parts
 
 
@@ -124,13 +124,19 @@ def _checkpointing(config: Config) -> str:
     return f"gradient checkpointing {'on' if config.gradient_checkpointing else 'off'}"
 
 
-def cache_part(shape: Shape, config: Config, replicas: int) -> Part:
+def conversation_bytes(shape: Shape, config: Config) -> float:
+    """Keys and values of one conversation at its longest."""
+    return config.max_length * shape.cache_numbers * number_bytes(config)
+
+
+def cache_part(shape: Shape, config: Config) -> Part:
     """Keys and values of all open conversations at their longest, on one of the replicas."""
-    seats = -(-config.groups * config.group_size // replicas)
+    replicas = config.vllm_replicas if config.engine == "vllm" else 1
+    seats = -(-config.seats // replicas)
     each = shape.cache_numbers * number_bytes(config)
     return Part(
         name="key-value cache",
-        bytes=seats * config.max_length * each,
+        bytes=seats * conversation_bytes(shape, config),
         how=f"{seats} conversations of {config.max_length:,} tokens, {each:,} bytes a token",
     )
 

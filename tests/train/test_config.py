@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from gym_code.errors import ConfigError
-from train.config import load_config, to_toml
+from gym_code.synth.packages import chosen, real_packages
+from train.config import load_config, parse_settings, to_toml
+from train.shapes import KNOWN
 
 
 def test_a_config_written_is_read_back_the_same(tmp_path: Path) -> None:
@@ -64,5 +67,52 @@ def test_a_file_that_names_no_clip_gets_its_objectives(objective: str, low: floa
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="expected tiny"):
+    shipped = "qwen-0.5b qwen-1.5b qwen-14b qwen-32b qwen-7b tiny"
+    with pytest.raises(
+        ConfigError, match=f"expected {shipped}, a .toml file, a model's directory or its hub"
+    ):
         load_config("huge", {})
+
+
+@pytest.mark.parametrize("size", ["0.5b", "1.5b", "7b", "14b", "32b"])
+def test_the_shipped_configs_of_real_models(size: str) -> None:
+    config = load_config(f"qwen-{size}", {})
+    assert config.model == f"Qwen/Qwen2.5-Coder-{size.upper()}-Instruct"
+    assert config.model in KNOWN
+    assert (config.engine, config.dtype, config.device) == ("vllm", "bfloat16", "cuda")
+    assert config.max_tokens < config.max_length <= config.pack_length
+    assert config.stages[:2] == ("procedural", "starter")
+    assert all(p.name for stage in config.stages[2:] for p in chosen(stage, real_packages()))
+    assert config.rejection_below == 0.05
+    assert load_config(config.model, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("layers", "name"),
+    [(1, "qwen-0.5b"), (70, "qwen-1.5b"), (150, "qwen-7b"), (300, "qwen-14b"), (700, "qwen-32b")],
+)
+def test_a_models_directory_takes_the_config_of_its_size(tmp_path: Path, layers: int, name: str) -> None:
+    sizes = {"hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 2}
+    sizes |= {"intermediate_size": 5504, "vocab_size": 1000, "num_hidden_layers": layers}
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Qwen2ForCausalLM"]} | sizes))
+    expected = load_config(name, {"model": str(tmp_path), "groups": 3})
+    assert load_config(str(tmp_path), {"groups": 3}) == expected
+
+
+def test_a_directory_without_a_model_says_what_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config.json: no model here"):
+        load_config(str(tmp_path), {})
+
+
+def test_settings_are_toml_or_text() -> None:
+    made = parse_settings(
+        ["steps=3", "levels=[1, 2]", "model=/models/a=b", "learning_rate = 1e-5", "device=cpu"]
+    )
+    assert made == {
+        "steps": 3, "levels": [1, 2], "model": "/models/a=b", "learning_rate": 1e-5, "device": "cpu"
+    }  # fmt: skip
+    assert load_config("tiny", made).levels == (1, 2)
+    with pytest.raises(ConfigError, match=r"--set: not a setting .expected KEY=VALUE, found steps"):
+        parse_settings(["steps"])
+    with pytest.raises(ConfigError, match=r"device: unknown device .expected auto or cpu or cuda, found tpu"):
+        load_config("tiny", parse_settings(["device=tpu"]))
