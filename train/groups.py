@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gym_code.errors import SandboxClosed
 from gym_code.types import JSON, Trajectory, canonical_digest
 from train.config import Config
 from train.curriculum import Curriculum, Draw
@@ -208,7 +209,8 @@ class AsCompleted:
             for order in orders:
                 self._roller.start(order)
             while len(made) < len(wanted):
-                finished = self._roller.advance()
+                if not (finished := self._roller.advance()):
+                    raise SandboxClosed("the rollouts were closed")
                 made |= {order.sample_id: t for order, t in finished if order.sample_id in wanted}
                 self._file([(order, t) for order, t in finished if order.sample_id not in wanted])
         played = [made[order.sample_id] for order in orders]
@@ -226,10 +228,11 @@ class AsCompleted:
         self._curriculum.restore(state["curriculum"])
 
     def close(self) -> None:
-        """Stop the thread. Episodes in play are the roller's to end."""
+        """Stop the thread, and the roller with it; the boxes of episodes in play are the roller's to close."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._roller.stop()
         if self._started and self._thread is not None:
             self._thread.join()
 

@@ -130,7 +130,9 @@ class Roller:
         """Who waits for a completion."""
         self._acting, self._grading = 0, 0
         """Boxes at work. Those that grade hold up nobody."""
-        self._done: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Event | None] = queue.SimpleQueue()
+        """What boxes have done; None has a waiting `advance` return."""
+        self._stopped = False
         self._count = 0
         self.seconds = {"open": 0.0, "generate": 0.0, "tools": 0.0, "grade": 0.0}
         """Seconds so far: `generate` of the wall, the others summed over boxes, which work side by side."""
@@ -141,6 +143,7 @@ class Roller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         for seat in self._seats.values():
             if seat.episode is not None:
@@ -151,13 +154,19 @@ class Roller:
         """Have an episode played as soon as there is a seat."""
         self._orders.append(order)
 
+    def stop(self) -> None:
+        """Have `advance` return, now and from now on, whatever is in play. May be called from any thread."""
+        self._stopped = True
+        self._done.put(None)
+        self._engine.wake()
+
     def advance(self) -> list[tuple[Order, Trajectory]]:
         """Play on until an episode is over and graded; empty when nothing is left to play.
 
         A fault of ours is a trajectory whose reward is None.
         """
         finished: list[tuple[Order, Trajectory]] = []
-        while not finished and (self._seats or self._orders):
+        while not finished and not self._stopped and (self._seats or self._orders):
             self._fill()
             for event in self._events():
                 if (seat := self._handle(event)) is not None:
@@ -184,6 +193,8 @@ class Roller:
         return played
 
     def _fill(self) -> None:
+        if self._lockstep and self._seats:
+            return  # when a seat gets free depends on the boxes
         while self._orders and len(self._seats) < self._most:
             seat = _Seat(number=self._count, order=self._orders.popleft())
             self._count += 1
@@ -215,6 +226,8 @@ class Roller:
             try:
                 event = self._done.get(block=hold, timeout=_TICK if self._bounds.wait_seconds else None)
             except queue.Empty:
+                break
+            if event is None:
                 break
             if event.part == "grade":
                 self._grading -= 1

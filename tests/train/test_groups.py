@@ -40,14 +40,18 @@ class Toys:
         self.version = 0
         self.begun: list[int] = []
         self.most = 0
+        self.stopped = False
 
     def start(self, order: Order) -> None:
         self.left[order] = self.ticks(order)
         self.begun.append(number_of(order))
         self.most = max(self.most, len({o.group_id for o in self.left}))
 
+    def stop(self) -> None:
+        self.stopped = True
+
     def advance(self) -> list[tuple[Order, Trajectory]]:
-        while self.left:
+        while self.left and not self.stopped:
             time.sleep(0.001)
             self.left = {order: ticks - 1 for order, ticks in self.left.items()}
             if over := [order for order, ticks in self.left.items() if ticks <= 0]:
@@ -250,3 +254,13 @@ def test_what_ends_the_rollouts_ends_the_run(concurrent: bool) -> None:
 def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run() -> None:
     with pytest.raises(SandboxError, match="none of 4 episodes could be graded"):
         as_completed(Toys(lambda _: None)).take(0)
+
+
+def test_closing_does_not_wait_for_episodes_in_play() -> None:
+    rollouts = as_completed(
+        Toys(mixed, lambda order: 1 if number_of(order) < 2 else 10**9), concurrent=True, staleness=1
+    )
+    rollouts.take(0)
+    began = time.monotonic()
+    rollouts.close()
+    assert time.monotonic() - began < 5

@@ -325,3 +325,15 @@ def test_law_11_in_lockstep_the_engine_is_asked_in_order_whatever_the_boxes_do(
         rolls.play([order(n) for n in range(6)])
     turns = [[f"g/{n}" for n in range(6) if len(lines[f"g/{n}"]) > turn] for turn in range(4)]
     assert asked == [key for turn in turns for key in turn]
+
+
+def test_a_stopped_roller_returns_at_once_and_leaves_no_box(chat: TinyChat, backend: Backend) -> None:
+    sleeping = ToolCall(id="1", name="bash", arguments={"command": "sleep 30"})
+    lines = {"g/0": [sleeping] * 6, "g/1": [sleeping] * 6}
+    with roller(backend, chat, Scripted(chat, lambda key: lines[key], slow={"g/1": 30.0})) as rolls:
+        for number in range(2):
+            rolls.start(order(number))
+        threading.Timer(2.0, rolls.stop).start()
+        began = time.monotonic()
+        assert rolls.advance() == []
+    assert time.monotonic() - began < 15
