@@ -228,7 +228,7 @@ class AsCompleted:
         self._curriculum.restore(state["curriculum"])
 
     def close(self) -> None:
-        """Stop the thread, and the roller with it; the boxes of episodes in play are the roller's to close."""
+        """Stop the thread, and the roller with it, which closes the boxes of episodes in play."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
