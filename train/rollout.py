@@ -256,7 +256,7 @@ class Roller:
         request = Request(
             key=seat.order.sample_id,
             prompt_ids=tuple(seat.tokens),
-            seed=_turn_seed(seat.order.seed, len(seat.turns)),
+            seed=turn_seed(seat.order.seed, len(seat.turns)),
         )
         self._engine.submit(request, seat.order.sampling)
         self._asked.add(request.key)
@@ -367,5 +367,6 @@ def _grade(seat: _Seat) -> None:
     seat.reward = seat.episode.finish()
 
 
-def _turn_seed(seed: int, turn: int) -> int:
+def turn_seed(seed: int, turn: int) -> int:
+    """The seed of an episode's turn, from the episode's own."""
     return int(canonical_digest([seed, turn])[:15], 16)
