@@ -26,8 +26,10 @@ T = TypeVar("T")
 
 Row = Mapping[str, Any]
 
-SPEED = "tokens_per_second_"
-"""How the keys of `seconds` begin that are speeds; the others are the parts of a step."""
+PARTS = ("rollout", "train", "sync")
+"""Keys of `seconds` that are parts of a step, one after the other."""
+WORK = ("open", "generate", "tools", "grade")
+"""Keys of `seconds` that say what was done in rollouts, much of it side by side."""
 
 
 class MetricsLog:
@@ -97,11 +99,6 @@ def flat(row: Row) -> dict[str, float]:
     return made
 
 
-def parts_of(row: Row) -> dict[str, float]:
-    """Seconds of a step by part."""
-    return {name: spent for name, spent in row["seconds"].items() if not name.startswith(SPEED)}
-
-
 def held_out_figures(scores: Sequence[TaskScore]) -> dict[str, float]:
     """Mean pass@1 and greedy pass@1 over graded held-out tasks; families left out of training apart."""
     made = {}
@@ -122,7 +119,6 @@ def step_metrics(
     seconds: Mapping[str, float],
     *,
     refilled: Sequence[Trajectory] = (),
-    stale: Sequence[Trajectory] = (),
     segments: Sequence[Segment] | None = None,
     weights: Mapping[str, float] | None = None,
     version: int | None = None,
@@ -130,12 +126,12 @@ def step_metrics(
     """The row of one step. Rates are fractions of 1.
 
     trajectories: what the step learned from, with an advantage each; those of one group share `group_id`.
-    refilled, stale: episodes of groups that were dropped, for all their rewards were the same, or for the
-    policy that played them was too old. Refilled ones count as played: without them the reward would be that
-    of the tasks that are neither easy nor hard, whatever the policy learned. update: what the update, the
-    engine and the curriculum have to say, put into the row as it is. weights: as in `weighted_reward`.
-    segments: what the update saw; without them nothing is said of trained tokens. version: of the policy
-    before the update; the number of the step without one.
+    refilled: episodes of groups left out because their rewards are all the same. They count as played:
+    without them the reward would be that of tasks neither easy nor hard, whatever the policy learned.
+    update: what the update, the engine and the curriculum have to say, put into the row as it is.
+    segments: what the update saw; without them nothing is said of trained tokens.
+    weights: as in `weighted_reward`.
+    version: of the policy before the update; the number of the step without one.
     """
     version = step if version is None else version
     played = [*trajectories, *refilled]
@@ -145,7 +141,7 @@ def step_metrics(
     oldest = _grouped((t.group_id for t in trajectories), (_oldest(t, version) for t in trajectories))
     ages = [version - min(versions) for versions in oldest.values()]
     resolved = [t.reward.value == 1.0 for t in played if t.reward is not None and t.reward.value is not None]
-    sampled = sum(map(_sampled_tokens, (*played, *stale)))
+    sampled = sum(map(_sampled_tokens, played))
     trained = None if segments is None else sum(len(segment.token_ids_T) for segment in segments)
     return {
         "step": step,
@@ -154,10 +150,9 @@ def step_metrics(
         "solve_rate": mean(resolved),
         "group_variance": mean([statistics.pvariance(group) for group in groups if len(group) > 1]),
         "zero_variance": mean([len(set(group)) < 2 for group in groups]),
-        "rollouts": len(played) + len(stale),
+        "rollouts": len(played),
         "groups": len(ages),
         "refilled": len({t.group_id for t in refilled}),
-        "stale": len({t.group_id for t in stale}),
         "invalid": len(played) - len(resolved),
         "truncated": mean([t.stop is not Stop.SUBMITTED for t in played]),
         "turns": mean([len(t.turns) for t in played]),
@@ -206,7 +201,7 @@ def _timed(seconds: Mapping[str, float], sampled: int, trained: int | None) -> d
     made = {part: round(spent, 3) for part, spent in seconds.items()}
     for part, tokens in (("rollout", sampled), ("train", trained)):
         if tokens and seconds.get(part):
-            made[f"{SPEED}{part}"] = round(tokens / seconds[part], 1)
+            made[f"tokens_per_second_{part}"] = round(tokens / seconds[part], 1)
     return made
 
 

@@ -18,7 +18,7 @@ from gym_code.types import Turn
 from train.charts import Series, line_chart, share_chart, span, sparkline
 from train.config import Config
 from train.evaluate import TaskScore
-from train.metrics import Row, flat, parts_of
+from train.metrics import PARTS, WORK, Row, flat
 from train.samples import Sample
 
 STYLE = Path(__file__).with_name("page.css")
@@ -72,8 +72,11 @@ CURVES = {
         ),
         Curve(
             title="Lost (count)",
-            of={"invalid": "episodes ungraded", "dropped": "completions dropped", "stale": "groups too old",
-                "refilled": "groups refilled"},
+            of={
+                "invalid": "episodes ungraded",
+                "dropped": "completions dropped",
+                "refilled": "groups refilled",
+            },
         ),
         Curve(title="Staleness (versions)", of={"staleness_mean": "mean", "staleness_max": "largest"}),
         Curve(title="Turns an episode", of={"turns": "turns"}),
@@ -85,6 +88,10 @@ CURVES = {
         Curve(
             title="Tokens a second",
             of={"seconds/tokens_per_second_rollout": "sampled", "seconds/tokens_per_second_train": "trained"},
+        ),
+        Curve(
+            title="Work in rollouts, much of it side by side (seconds)",
+            of={f"seconds/{part}": part for part in WORK},
         ),
         Curve(title="Tokens a step", of={"sampled_tokens": "sampled", "trained_tokens": "trained"}),
     ),
@@ -202,9 +209,7 @@ def _learning(figures: Sequence[Mapping[str, float]], evaluations: Evaluations) 
 
 
 def _shares(rows: Sequence[Row]) -> str:
-    timed = [parts_of(row) for row in rows]
-    names = dict.fromkeys(name for parts in timed for name in parts)
-    parts = {name: [spent.get(name, 0.0) for spent in timed] for name in names}
+    parts = {part: [row["seconds"].get(part, 0.0) for row in rows] for part in PARTS}
     return share_chart("Where the time of a step goes", [row["step"] + 1 for row in rows], parts)
 
 

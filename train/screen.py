@@ -1,7 +1,7 @@
 """What a terminal shows while a run goes on; plain lines, one a step, where nobody looks at a terminal.
 
 with Screen(config, console, done=0) as screen:
-    screen.evaluating("before", 32, 240)
+    screen.doing("held-out, before", 32, 240)
     screen.step(row)
 """
 
@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from train.config import Config
-from train.metrics import Row, flat, parts_of
+from train.metrics import PARTS, WORK, Row, flat
 
 LAST = 8
 """Steps in the table."""
@@ -55,7 +55,7 @@ COLUMNS = {
 }
 """Figures of the table, by their flat names, and their heads; as many as the terminal is wide."""
 COLUMN_WIDTH = 11
-COUNTERS = ("invalid", "dropped", "stale", "refilled")
+COUNTERS = ("invalid", "dropped", "refilled")
 """Counted over the whole run; beside them stands the number of replicas that live."""
 
 
@@ -66,14 +66,13 @@ class Screen:
         self._config, self._console = config, console
         self._rows: list[dict[str, float]] = []
         self._counts = dict.fromkeys(COUNTERS, 0.0)
-        self._parts: dict[str, float] = {}
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(),
         )  # fmt: skip
         self._progress = Progress(*columns, console=console, speed_estimate_period=ESTIMATE_SECONDS)
         self._steps = self._progress.add_task("training", total=config.steps, completed=done)
-        self._evaluations: dict[str, TaskID] = {}
+        self._others: dict[str, TaskID] = {}
         self._live: Live | None = None
         if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(get_renderable=self._view, console=console, refresh_per_second=2)
@@ -89,13 +88,13 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def evaluating(self, label: str, done: int, total: int) -> None:
-        """So many of the episodes of a held-out evaluation are played."""
-        if label not in self._evaluations:
-            self._evaluations[label] = self._progress.add_task(f"held-out, {label}", total=total)
-        self._progress.update(self._evaluations[label], completed=done, total=total)
+    def doing(self, what: str, done: int, total: int) -> None:
+        """So much of something that is no step is done: episodes of an evaluation, solutions played."""
+        if what not in self._others:
+            self._others[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._others[what], completed=done, total=total)
         if self._live is None and done == total:
-            self._console.print(f"held-out, {label}: {done} episodes played")
+            self._console.print(f"{what}: {done} of {total}", highlight=False)
 
     def step(self, row: Row) -> None:
         """Show the row of a step that is done."""
@@ -103,7 +102,6 @@ class Screen:
         self._rows = [*self._rows[-WIDE + 1 :], figures]
         for name in COUNTERS:
             self._counts[name] += figures.get(name, 0.0)
-        self._parts = parts_of(row)
         self._progress.update(self._steps, completed=row["step"] + 1)
         if self._live is None:
             self._console.print(plain_line(row, self._config.steps), soft_wrap=True, highlight=False)
@@ -114,7 +112,9 @@ class Screen:
             rewards = [figures["reward"] for figures in self._rows]
             facts = Table.grid(padding=(0, 2))
             facts.add_row("reward", Text(f"{sparkline(rewards)} {rewards[-1]:.2f}", style="blue"))
-            facts.add_row("time", time_bar(self._parts))
+            facts.add_row("time", time_bar(_seconds(self._rows[-1], PARTS)))
+            if work := _seconds(self._rows[-1], WORK):
+                facts.add_row("rollouts", _told(work))
             facts.add_row("so far", self._counted())
             if "stage" in self._rows[-1]:
                 facts.add_row("curriculum", self._stage())
@@ -148,8 +148,8 @@ def plain_line(row: Row, steps: int) -> str:
     figures = flat(row)
     told = [f"{head} {_shown(key, figures[key])}" for key, head in COLUMNS.items() if key in figures]
     lost = [f"{name} {int(figures[name])}" for name in COUNTERS if figures.get(name)]
-    spent = [f"{part} {seconds:.1f} s" for part, seconds in parts_of(row).items()]
-    return "  ".join([f"step {row['step'] + 1}/{steps}", *told[1:], *lost, *spent])
+    spent = _told(_seconds(figures, (*PARTS, *WORK)))
+    return "  ".join([f"step {row['step'] + 1}/{steps}", *told[1:], *lost, spent])
 
 
 def time_bar(parts: Mapping[str, float]) -> Text:
@@ -162,6 +162,14 @@ def time_bar(parts: Mapping[str, float]) -> Text:
         bar.append("█" * round(BAR * seconds / whole), style=color)
         told.append(f"  {name} {seconds / whole:.0%}", style=color)
     return bar + told
+
+
+def _seconds(figures: Mapping[str, float], parts: Sequence[str]) -> dict[str, float]:
+    return {part: figures[f"seconds/{part}"] for part in parts if f"seconds/{part}" in figures}
+
+
+def _told(seconds: Mapping[str, float]) -> str:
+    return "  ".join(f"{part} {spent:.1f} s" for part, spent in seconds.items())
 
 
 def _table(rows: Sequence[Mapping[str, float]], most: int) -> Table:

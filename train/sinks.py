@@ -55,22 +55,9 @@ class WeightsAndBiases:
     """
 
     def __init__(self, project: str, run: Path, config: Mapping[str, Any]) -> None:
-        if importlib.util.find_spec("wandb") is None:
-            raise ConfigError(
-                "Weights & Biases is not installed",
-                where="--wandb",
-                expected="the package wandb (pip install -e '.[wandb]')",
-                found="nothing",
-            )
+        require_wandb()
         import wandb
 
-        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
-            raise ConfigError(
-                "not logged in to Weights & Biases",
-                where="--wandb",
-                expected="`wandb login`, WANDB_API_KEY, or WANDB_MODE=offline",
-                found="no key",
-            )
         if not (run / WANDB_ID).is_file():
             write_whole(run / WANDB_ID, secrets.token_hex(8).encode())
         try:
@@ -93,6 +80,26 @@ class WeightsAndBiases:
     def close(self, *, failed: bool) -> None:
         """Send what is left and say how the run ended."""
         self._run.finish(exit_code=int(failed))
+
+
+def require_wandb() -> None:
+    """Raise `ConfigError` where Weights & Biases is not installed, or would ask for a login."""
+    if importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "Weights & Biases is not installed",
+            where="--wandb",
+            expected="the package wandb (pip install -e '.[wandb]')",
+            found="nothing",
+        )
+    import wandb
+
+    if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+        raise ConfigError(
+            "not logged in to Weights & Biases",
+            where="--wandb",
+            expected="`wandb login`, WANDB_API_KEY, or WANDB_MODE=offline",
+            found="no key",
+        )
 
 
 def open_sinks(run: Path, config: Mapping[str, Any], *, done: int, wandb: str | None) -> list[Sink]:

@@ -69,7 +69,6 @@ def test_the_row_of_a_step_by_hand() -> None:
         episode(PAGES, "1", 0.0),
     ]
     refilled = [episode(GAP, "2", 1.0), episode(GAP, "2", 1.0)]
-    stale = [episode("calc__add-1", "3", 0.0, tokens=10)]
     row = step_metrics(
         8,
         learned,
@@ -77,10 +76,9 @@ def test_the_row_of_a_step_by_hand() -> None:
         {"entropy": 0.5, "ratio_p99": 1.1},
         {"rollout": 4.0, "grade": 1.0, "train": 2.0, "sync": 0.25},
         refilled=refilled,
-        stale=stale,
         segments=[segment(20), segment(12)],
     )
-    # Sampled: 9 turns of 3 tokens in what counts as played, 10 in what was too old.
+    # Sampled: 9 turns of 3 tokens.
     assert row == {
         "step": 8,
         "reward": 4 / 7,
@@ -89,14 +87,13 @@ def test_the_row_of_a_step_by_hand() -> None:
         # Rewards 1 0, 1 0 0, 1 1: variances 1/4, 2/9, 0.
         "group_variance": pytest.approx((1 / 4 + 2 / 9) / 3),
         "zero_variance": 1 / 3,
-        "rollouts": 9,
+        "rollouts": 8,
         "groups": 2,
         "refilled": 1,
-        "stale": 1,
         "invalid": 1,
         "truncated": 2 / 8,
         "turns": 9 / 8,
-        "sampled_tokens": 37,
+        "sampled_tokens": 27,
         "trained_tokens": 32,
         "with_gradient": 5 / 6,
         # The oldest token of group 0 is of version 6, that of group 1 of version 5; the trainer is at 8.
@@ -110,7 +107,7 @@ def test_the_row_of_a_step_by_hand() -> None:
             "grade": 1.0,
             "train": 2.0,
             "sync": 0.25,
-            "tokens_per_second_rollout": 9.2,
+            "tokens_per_second_rollout": 6.8,
             "tokens_per_second_train": 16.0,
         },
     }

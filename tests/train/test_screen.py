@@ -10,12 +10,11 @@ CONFIG = load_config("tiny", {"steps": 40, "seed": 4})
 
 
 def row(step: int, reward: float, **more: Any) -> dict[str, Any]:
-    seconds = {"rollout": 6.0, "grade": 1.0, "train": 2.5, "sync": 0.5, "tokens_per_second_rollout": 1234.5}
+    seconds = {"rollout": 6.0, "grade": 11.0, "train": 2.5, "sync": 1.5, "tokens_per_second_rollout": 1234.5}
     return {
         "step": step,
         "reward": reward,
         "invalid": 1,
-        "stale": 0,
         "refilled": 2,
         "seconds": seconds,
     } | more
@@ -25,8 +24,8 @@ def shown(*, terminal: bool, width: int, rows: list[dict[str, Any]], done: int =
     """All that a run of these rows leaves on the console."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width, height=50, color_system=None)
     with Screen(CONFIG, console, done=done) as screen:
-        screen.evaluating("before", 3, 72)
-        screen.evaluating("before", 72, 72)
+        screen.doing("held-out, before", 3, 72)
+        screen.doing("held-out, before", 72, 72)
         for one in rows:
             screen.step(one)
     file = console.file
@@ -39,11 +38,11 @@ def test_a_log_gets_one_plain_line_a_step() -> None:
         terminal=False, width=80, rows=[row(0, 0.25, entropy=0.5), row(1, 0.5, approx_kl=float("nan"))]
     )
     assert text.splitlines() == [
-        "held-out, before: 72 episodes played",
+        "held-out, before: 72 of 72",
         "step 1/40  reward 0.250  entropy 0.5  sampled/s 1,234  invalid 1  refilled 2  "
-        "rollout 6.0 s  grade 1.0 s  train 2.5 s  sync 0.5 s",
+        "rollout 6.0 s  train 2.5 s  sync 1.5 s  grade 11.0 s",
         "step 2/40  reward 0.500  sampled/s 1,234  invalid 1  refilled 2  "
-        "rollout 6.0 s  grade 1.0 s  train 2.5 s  sync 0.5 s",
+        "rollout 6.0 s  train 2.5 s  sync 1.5 s  grade 11.0 s",
     ]
     assert plain_line(row(1, 0.5), 40) == text.splitlines()[-1]
 
@@ -64,8 +63,8 @@ def test_a_terminal_sees_bars_the_last_steps_and_what_was_counted() -> None:
         "7", "8", "9", "10", "11", "12", "13", "14",
     ]  # fmt: skip
     assert "▃▄▅▅▆▇▇███ 1.08" in text
-    assert "rollout 60%  grade 10%  train 25%  sync 5%" in text
-    assert "invalid 10   dropped 10   stale 0   refilled 20   replicas 2" in text
+    assert "rollout 60%  train 25%  sync 15%" in text
+    assert "invalid 10   dropped 10   refilled 20   replicas 2" in text
     assert "stage 1, solve rate 0.38" in text
 
 
