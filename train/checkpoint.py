@@ -7,6 +7,7 @@ done and the state of the rollouts (draws made, solve rates); and what it may be
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -116,8 +117,12 @@ def _fits(model: Any, config: Config) -> dict[str, str]:
     return {"configuration_digest": config.digest, "base_digest": base_digest(model)}
 
 
+@functools.lru_cache(maxsize=1)
 def base_digest(model: Any) -> str:
-    """SHA-256 (hex) of the names, shapes and types of the frozen weights, and of a sample of each."""
+    """SHA-256 (hex) of the names, shapes and types of the frozen weights, and of a sample of each.
+
+    Taken once: they do not change, and a base that several ranks share no longer lies in one place.
+    """
     sha = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from gym_code.errors import ConfigError, GymCodeError
 from gym_code.types import Segment
+from train.checkpoint import base_digest
 from train.model import device_of
 from train.pack import split
 
@@ -39,7 +40,8 @@ COMMAND = timedelta(days=30)
 """How long rank 0 may play before it needs the others. A rank 0 that ends is noticed at once."""
 
 Work = Callable[..., Any]
-"""work(model, optimizer, *arguments, ranks=...), a function that other processes find by its name."""
+"""work(model, optimizer, *arguments, ranks=...), a function that other processes find by its name; without
+model and optimizer before `hold`."""
 
 
 class RankLost(GymCodeError):
@@ -52,13 +54,15 @@ class Ranks:
     def __init__(self, rank: int = 0, size: int = 1, device: Any = "cpu", commands: Any = None) -> None:
         self.rank, self.size, self.device = rank, size, torch.device(device)
         self._commands = commands
+        self._policy: tuple[Any, ...] = ()
         self._together = False
 
     def hold(self, model: Any, optimizer: torch.optim.Optimizer, sharding: str = "none") -> None:
         """Take a policy to this rank's device, and its base apart where `sharding` is `fsdp`."""
         if sharding == "fsdp":
+            base_digest(model)  # now, while the base lies here in one piece
             _shard(model, self)
-        self._model, self._optimizer = model.to(self.device), optimizer
+        self._policy = (model.to(self.device), optimizer)
         if sharding == "fsdp":
             # What layers are gathered into is made in the first forward; a delivery probe's inference mode
             # would make it unfit for learning.
@@ -68,7 +72,10 @@ class Ranks:
             decoder.register_forward_pre_hook(self._ask_for_parts, prepend=True)
 
     def run(self, work: Work, *arguments: Any) -> Any:
-        """Have every rank do `work` on its policy; what it returned here. Only rank 0 may call this."""
+        """Have every rank do `work`, on its policy once it holds one; what it returned here.
+
+        Only rank 0 may call this.
+        """
         if self.size > 1:
             self._tell((work, arguments))
         return self._do(work, arguments)
@@ -81,10 +88,9 @@ class Ranks:
     def spread(self) -> None:
         """Give every rank the adapter and the optimizer of rank 0. Only rank 0 may call this."""
         if self.size > 1:
-            content = io.BytesIO()
-            torch.save(
-                {"adapter": adapter_of(self._model), "optimizer": self._optimizer.state_dict()}, content
-            )
+            model, optimizer = self._policy
+            state = {"adapter": adapter_of(model), "optimizer": optimizer.state_dict()}
+            torch.save(state, content := io.BytesIO())
             self.run(_adopt, content.getvalue())
 
     def add(self, tensors: Sequence[Tensor]) -> None:
@@ -110,7 +116,7 @@ class Ranks:
 
     def _do(self, work: Work, arguments: tuple[Any, ...]) -> Any:
         self._together = True  # stays so after an error: this rank and the others have parted
-        result = work(self._model, self._optimizer, *arguments, ranks=self)
+        result = work(*self._policy, *arguments, ranks=self)
         self._together = False
         return result
 

@@ -116,7 +116,8 @@ class Learner:
 
     def update(self, segments: Sequence[Segment], config: Config, step: int) -> dict[str, float]:
         """Learn from the segments; how the optimizer's steps looked."""
-        return update(self.model, self.optimizer, segments, config, step)
+        updated: dict[str, float] = self.ranks.run(update, segments, config, step)
+        return updated
 
     def demonstrated(
         self, config: Config, run: Path, on_episode: Callable[[int, int], None] = lambda *_: None

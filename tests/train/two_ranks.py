@@ -33,7 +33,12 @@ CASES: dict[str, dict[str, Any]] = {
         "forward_tokens": 60,
         "gradient_checkpointing": True,
     },
-    "by sequences, against the base": {"objective": "gspo", "kl_coef": 0.1, "forward_tokens": 40},
+    "by sequences, against the base": {
+        "objective": "gspo",
+        "kl_coef": 0.1,
+        "forward_tokens": 40,
+        "learning_rate": 0.002,
+    },
     "by tokens, with the norm clipped": {"objective": "dapo", "max_grad_norm": 0.1},
     "fewer segments than ranks": {"segments": 1, "minibatches": 1},
     "Adam": {"adam": True, "learning_rate": 1e-4},
