@@ -20,7 +20,7 @@ from rich.console import Console
 from gym_code.errors import GymCodeError
 from train.config import load_config
 from train.grpo import train
-from train.metrics import parts_of, read_rows
+from train.metrics import read_rows
 from train.model import tiny_config
 from train.tiny_base import Recipe, build
 
@@ -30,8 +30,10 @@ PILOT = 3
 """Steps of the run that is made to see how long one takes."""
 UNEVALUATED: Mapping[str, Any] = {"eval_tasks": 1, "eval_held_out_tasks": 0, "eval_samples": 1}
 """A run compares at least one task before and after."""
-OF_ROLLOUT = ("open", "generate", "tools", "grade")
-"""Parts of the rollout, which overlap; it is timed as a whole, too."""
+PARTS = ("rollout", "train", "sync")
+"""What a step consists of, one after the other."""
+WORK = ("open", "generate", "tools", "grade")
+"""What is done in rollouts, much of it side by side."""
 SAID = (
     "heldout_tasks", "heldout_pass1_before", "heldout_pass1_after", "gain", "gain_ci95",
     "heldout_greedy_before", "heldout_greedy_after", "left_out", "ungraded", "rollouts",
@@ -84,21 +86,21 @@ def steps_of(
 def by_part(run: Path) -> dict[str, Any]:
     """What the log of a run comes to: medians over its steps, the first ones left out."""
     metrics = _metrics(run)[WARM_UP:]
-    parts = [parts_of(row) for row in metrics]
+    seconds = [row["seconds"] for row in metrics]
     tokens = median(row["sampled_tokens"] for row in metrics)
     return {
         "steps": len(metrics),
         "episodes": median(row["rollouts"] for row in metrics),
         "ungraded": sum(row["invalid"] for row in metrics),
         "sampled_tokens": tokens,
-        "step_seconds": round(median(map(step_seconds, parts)), 3),
-        "seconds": {part: round(median(row[part] for row in parts), 3) for part in parts[0]},
+        "step_seconds": round(median(map(step_seconds, seconds)), 3),
+        "seconds": {part: round(median(row[part] for row in seconds), 3) for part in (*PARTS, *WORK)},
     }
 
 
 def step_seconds(parts: Mapping[str, float]) -> float:
-    """How long a step took; the parts of a rollout are in it already."""
-    return sum(spent for part, spent in parts.items() if part not in OF_ROLLOUT)
+    """How long a step took: what its rollouts did is in them already."""
+    return sum(parts[part] for part in PARTS)
 
 
 def learn(plan: Larger, device: torch.device, work: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def learn(plan: Larger, device: torch.device, work: Path, say: Callable[[str], N
     build(plan.recipe, base, config_of=plan.config, device=device, seconds=60 * plan.sft_minutes)
     built = time.perf_counter()
     pilot = _run("pilot", work, base, PILOT, {**plan.overrides, **UNEVALUATED})
-    a_step = min(step_seconds(parts_of(row)) for row in _metrics(pilot))
+    a_step = min(step_seconds(row["seconds"]) for row in _metrics(pilot))
     steps = max(1, int(60 * plan.grpo_minutes / a_step))
     say(f"learn: {steps} steps of GRPO, {a_step:.1f} s each")
     run = _run("learn", work, base, steps, plan.overrides)
