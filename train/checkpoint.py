@@ -7,7 +7,6 @@ done and the state of the rollouts (draws made, solve rates); and what it may be
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -117,12 +117,18 @@ def _fits(model: Any, config: Config) -> dict[str, str]:
     return {"configuration_digest": config.digest, "base_digest": base_digest(model)}
 
 
-@functools.lru_cache(maxsize=1)
-def base_digest(model: Any) -> str:
-    """SHA-256 (hex) of the names, shapes and types of the frozen weights, and of a sample of each.
+_TAKEN: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
-    Taken once: they do not change, and a base that several ranks share no longer lies in one place.
-    """
+
+def take_base_digest(model: Any) -> None:
+    """Fix `base_digest` of a model whose base is about to be taken apart."""
+    _TAKEN[model] = base_digest(model)
+
+
+def base_digest(model: Any) -> str:
+    """SHA-256 (hex) of the names, shapes and types of the frozen weights, and of a sample of each."""
+    if model in _TAKEN:
+        return _TAKEN[model]
     sha = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:

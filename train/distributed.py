@@ -30,7 +30,7 @@ from torch import Tensor
 
 from gym_code.errors import ConfigError, GymCodeError
 from gym_code.types import Segment
-from train.checkpoint import base_digest
+from train.checkpoint import take_base_digest
 from train.model import device_of
 from train.pack import split
 
@@ -60,7 +60,7 @@ class Ranks:
     def hold(self, model: Any, optimizer: torch.optim.Optimizer, sharding: str = "none") -> None:
         """Take a policy to this rank's device, and its base apart where `sharding` is `fsdp`."""
         if sharding == "fsdp":
-            base_digest(model)  # now, while the base lies here in one piece
+            take_base_digest(model)
             _shard(model, self)
         self._policy = (model.to(self.device), optimizer)
         if sharding == "fsdp":
