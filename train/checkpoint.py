@@ -26,6 +26,7 @@ from train.model import load_adapter
 
 LATEST = "LATEST"
 STATE = "state.json"
+SCORE = "score.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,37 @@ def base_digest(model: Any) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_best(root: Path, model: Any, step: int, score: float) -> bool:
+    """Keep the adapter after `step` steps as `best` if no earlier one scored as much; whether it was kept.
+
+    `best` is a link, so it is a whole adapter at any moment; `score.json` in it says step and score. What was
+    kept at this step or later is of a run that was killed since, and does not count.
+    """
+    link = root / "best"
+    if (link / SCORE).is_file():
+        best = json.loads((link / SCORE).read_text())
+        if best["step"] < step and best["score"] >= score:
+            return False
+    root.mkdir(parents=True, exist_ok=True)
+    final, aside = root / f"best-{step:05d}", root / ".best.tmp"
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(str(aside))
+    (aside / SCORE).write_text(json.dumps({"step": step, "score": score}))
+    for path in (*aside.iterdir(), aside):
+        sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    aside.rename(final)
+    pointer = root / ".best.link"
+    pointer.unlink(missing_ok=True)
+    pointer.symlink_to(final.name)
+    pointer.rename(link)
+    sync(root)
+    for old in root.glob("best-*"):
+        if old.name != final.name:
+            shutil.rmtree(old)
+    return True
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -217,7 +217,11 @@ class _Listed:
         return tasks[turn // len(self.units) % len(tasks)]
 
 
+def is_for_evaluation(task: Task) -> bool:
+    """Whether a task is of grade or split `eval`."""
+    return "eval" in (task.provenance.get("grade"), task.provenance.get("split"))
+
+
 def trainable(task: Task, config: Config) -> bool:
-    """Whether a task may be trained on: neither of grade or split `eval` nor of a family that is left out."""
-    graded = "eval" in (task.provenance.get("grade"), task.provenance.get("split"))
-    return not graded and task.family not in config.held_out_families
+    """Whether a task may be trained on: not for evaluation, and of no family that is left out."""
+    return not is_for_evaluation(task) and task.family not in config.held_out_families

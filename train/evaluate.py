@@ -10,16 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
+from gym_code.errors import ConfigError
 from gym_code.stats import mean, mean_interval
 from gym_code.synth.procedural import ProceduralSuite, family_of
+from gym_code.task import Suite
 from gym_code.types import Trajectory, canonical_digest
 from train.config import Config, load_config
+from train.curriculum import is_for_evaluation
 from train.engine.base import Sampling
 from train.rollout import Order
 
@@ -44,8 +48,18 @@ class TaskScore:
         return mean(self.samples)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A task to evaluate on, and whether others of its family are trained on."""
+
+    suite: Suite
+    task_id: str
+    family: str
+    trained: bool
+
+
 def held_out_tasks(config: Config) -> list[tuple[str, bool]]:
-    """Ids of the held-out tasks, each with whether its family is trained on."""
+    """Ids of the held-out procedural tasks, each with whether its family is trained on."""
     tasks: list[tuple[str, bool]] = []
     for families, count, is_trained in (
         (config.trained_families, config.eval_tasks, True),
@@ -59,29 +73,62 @@ def held_out_tasks(config: Config) -> list[tuple[str, bool]]:
     return tasks
 
 
+def procedural_tasks(config: Config) -> list[HeldOut]:
+    """The held-out procedural tasks."""
+    suite = ProceduralSuite()
+    return [
+        HeldOut(suite=suite, task_id=task_id, family=family_of(task_id), trained=trained)
+        for task_id, trained in held_out_tasks(config)
+    ]
+
+
+def tasks_on_the_way(config: Config) -> list[HeldOut]:
+    """The first `eval_every_tasks` of them, of trained families."""
+    return procedural_tasks(replace(config, eval_tasks=config.eval_every_tasks, eval_held_out_tasks=0))
+
+
+def suite_tasks(suites: Sequence[Suite]) -> list[HeldOut]:
+    """The tasks of grade `eval` of other suites, each a family. Raises `ConfigError` for one without any."""
+    tasks: list[HeldOut] = []
+    for suite in suites:
+        ids = [task_id for task_id in suite.ids() if is_for_evaluation(suite.task(task_id))]
+        if not ids:
+            raise ConfigError(
+                "no task to evaluate on",
+                where=f"eval_suites: {suite.name}",
+                expected="tasks of grade eval",
+                found="none",
+            )
+        tasks += [HeldOut(suite=suite, task_id=i, family=suite.name, trained=False) for i in ids]
+    return tasks
+
+
 def evaluate(
     config: Config,
     play: Callable[[Sequence[Order]], Sequence[Trajectory]],
     on_batch: Callable[[int, int], None] | None = None,
+    tasks: Sequence[HeldOut] | None = None,
 ) -> list[TaskScore]:
-    """Play every held-out task `eval_samples` times at temperature and once greedily, a batch at a time."""
-    tasks = held_out_tasks(config)
+    """Play every task `eval_samples` times at temperature and once greedily, a batch at a time.
+
+    tasks: default `procedural_tasks`.
+    """
+    tasks = procedural_tasks(config) if tasks is None else tasks
     kinds = [*range(config.eval_samples), -1]
-    suite = ProceduralSuite()
     orders = [
         Order(
-            suite=suite,
-            task_id=task_id,
-            group_id=task_id,
-            sample_id=f"{task_id}/{kind}",
+            suite=task.suite,
+            task_id=task.task_id,
+            group_id=task.task_id,
+            sample_id=f"{task.task_id}/{kind}",
             # The same draws before and after training: what differs is the policy.
-            seed=int(canonical_digest([EVAL_SEED, task_id, kind])[:15], 16),
+            seed=int(canonical_digest([EVAL_SEED, task.task_id, kind])[:15], 16),
             sampling=Sampling(
                 temperature=config.temperature if kind >= 0 else 0.0, max_tokens=config.max_tokens
             ),
         )
         for kind in kinds
-        for task_id, _ in tasks
+        for task in tasks
     ]
     played: dict[str, Trajectory] = {}
     sampled = len(tasks) * config.eval_samples
@@ -92,23 +139,28 @@ def evaluate(
                 played[order.sample_id] = trajectory
             if on_batch is not None:
                 on_batch(len(played), len(orders))
-    return [_score(task_id, trained, kinds, played) for task_id, trained in tasks]
+    return [_score(task, kinds, played) for task in tasks]
 
 
-def _score(task_id: str, trained: bool, kinds: Sequence[int], played: dict[str, Trajectory]) -> TaskScore:
+def _score(task: HeldOut, kinds: Sequence[int], played: dict[str, Trajectory]) -> TaskScore:
     rewards = {}
     for kind in kinds:
-        reward = played[f"{task_id}/{kind}"].reward
+        reward = played[f"{task.task_id}/{kind}"].reward
         rewards[kind] = None if reward is None else reward.value
     samples = tuple(value for kind, value in rewards.items() if kind >= 0 and value is not None)
     return TaskScore(
-        task_id=task_id,
-        family=family_of(task_id),
-        trained=trained,
+        task_id=task.task_id,
+        family=task.family,
+        trained=task.trained,
         samples=samples,
         greedy=rewards[-1],
         ungraded=sum(value is None for value in rewards.values()),
     )
+
+
+def pass1_of(scores: Sequence[TaskScore]) -> float:
+    """Mean pass@1 over the tasks that were graded, of trained families."""
+    return mean([score.pass1 for score in scores if score.trained and score.samples])
 
 
 def dump(scores: Sequence[TaskScore]) -> bytes:
@@ -133,7 +185,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    overrides = {"model": options.model} | ({"sandbox": options.sandbox} if options.sandbox else {})
+    # No training task is drawn, so no stage has to be made.
+    overrides: dict[str, Any] = {"model": options.model, "stages": ["procedural"]}
+    overrides |= {"sandbox": options.sandbox} if options.sandbox else {}
     config = load_config(options.config, overrides)
     with Learner(config, threads=options.threads) as learner, Progress(disable=options.json) as progress:
         if options.adapter is not None:

@@ -32,7 +32,7 @@ from gym_code.sandbox import open_backend
 from gym_code.types import Segment, Trajectory
 from train import evaluate
 from train.advantages import shuffled, weighted_reward
-from train.checkpoint import load_checkpoint, save_checkpoint, write_whole
+from train.checkpoint import load_checkpoint, save_best, save_checkpoint, write_whole
 from train.config import Config, load_config, parse_settings, to_toml
 from train.curriculum import Curriculum
 from train.distributed import Ranks, joined
@@ -192,7 +192,7 @@ def train(
         log.cut(done)
         bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            _evaluate(config, learner, run / "heldout-before.json", progress, "before", keep=resume)
+            _evaluate(config, learner, run, progress, "before", keep=resume)
             if config.warm_start and not warm:
                 _warm_start(config, learner, run, progress)
             learner.engine.set_version(done)
@@ -201,9 +201,11 @@ def train(
                 row = _step(config, learner, run, step)
                 log.write(row)
                 progress.update(bar, advance=1, description=f"GRPO reward {row['reward']:.2f}")
+                if config.eval_every and (step + 1) % config.eval_every == 0:
+                    _evaluate_on_the_way(config, learner, run, progress, step + 1)
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                     _save(config, learner, run, step + 1)
-            _evaluate(config, learner, run / "heldout-after.json", progress, "after", keep=False)
+            _evaluate(config, learner, run, progress, "after", keep=False)
     summary = write_report(run, config, log.read(), wall_seconds=time.perf_counter() - began)
     low, high = summary["gain_ci95"]
     console.print(
@@ -282,17 +284,44 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
 
 
 def _evaluate(
-    config: Config, learner: Learner, path: Path, progress: Progress, label: str, *, keep: bool
+    config: Config, learner: Learner, run: Path, progress: Progress, label: str, *, keep: bool
 ) -> None:
-    if keep and path.is_file():
-        return
-    bar = progress.add_task(f"held-out, {label}", total=None)
+    """The held-out tasks, and apart from them those of `eval_suites`, before or after the run."""
+    evaluations = [("heldout", evaluate.procedural_tasks(config))]
+    if config.eval_suites:
+        suites = open_stages(config.eval_suites, config, learner.backend, run / "suites")
+        evaluations.append(("suites", evaluate.suite_tasks([suite for stage in suites for suite in stage])))
+    for name, tasks in evaluations:
+        path = run / f"{name}-{label}.json"
+        if not (keep and path.is_file()):
+            _scores(config, learner, path, progress, f"{name}, {label}", tasks)
+
+
+def _evaluate_on_the_way(config: Config, learner: Learner, run: Path, progress: Progress, step: int) -> None:
+    """A smaller sample after `step` steps, which decides whether this is the best adapter so far."""
+    path = run / f"heldout-step-{step}.json"
+    tasks = evaluate.tasks_on_the_way(config)
+    scores = _scores(config, learner, path, progress, f"held-out, step {step}", tasks)
+    save_best(run / "checkpoints", learner.model, step, evaluate.pass1_of(scores))
+
+
+def _scores(
+    config: Config,
+    learner: Learner,
+    path: Path,
+    progress: Progress,
+    label: str,
+    tasks: Sequence[evaluate.HeldOut],
+) -> list[evaluate.TaskScore]:
+    bar = progress.add_task(label, total=None)
     scores = evaluate.evaluate(
         config,
         learner.rollouts.play,
         lambda finished, total: progress.update(bar, completed=finished, total=total),
+        tasks,
     )
     write_whole(path, evaluate.dump(scores))
+    return scores
 
 
 def run_directory(root: Path, name: str | None, config: Config, stem: str, *, resume: bool) -> Path:
@@ -355,11 +384,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.plan:
             show(make_plan(config), console)
             return 0
+        require(config)
         with joined(config.sharding, config.device) as ranks:
             if ranks.rank:
                 ranks.follow()
                 return 0
-            require(config)
             stem = Path(options.model.removesuffix(".toml")).name
             run = run_directory(Path("runs"), options.name, config, stem, resume=options.resume)
             train(config, run, resume=options.resume, threads=options.threads, console=console, ranks=ranks)

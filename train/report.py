@@ -30,6 +30,9 @@ def write_report(run: Path, config: Config, rows: Sequence[Row], *, wall_seconds
     """Write `summary.json`, `curve.png` and `report.html` of a finished run; the summary."""
     before, after = load(run / "heldout-before.json"), load(run / "heldout-after.json")
     summary = summarize(config, before, after, rows, wall_seconds)
+    if config.eval_suites:
+        of_suites = load(run / "suites-before.json"), load(run / "suites-after.json")
+        summary["suites"] = by_family(*of_suites, config.seed)
     write_whole(run / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     _draw(run / "curve.png", summary, rows)
     write_page(run, config, rows, summary)
@@ -75,18 +78,24 @@ def summarize(
     summary["left_out"] = (
         {**_compare(left_out, config.seed), "heldout_tasks": len(left_out)} if left_out else None
     )
-    summary["families"] = {
-        family: {
-            "trained": next(b.trained for b, _ in pairs if b.family == family),
-            **_compare([(b, a) for b, a in pairs if b.family == family], config.seed),
-        }
-        for family in dict.fromkeys(b.family for b, _ in pairs)
-    }
+    summary["families"] = by_family(before, after, config.seed)
     summary["ungraded"] = sum(s.ungraded for s in (*before, *after))
     summary["rollouts"] = sum(row["rollouts"] for row in rows)
     summary["wall_seconds"] = round(wall_seconds, 1)
     summary["seed"], summary["control"], summary["model"] = config.seed, config.control, config.model
     return summary
+
+
+def by_family(before: Sequence[TaskScore], after: Sequence[TaskScore], seed: int) -> dict[str, Any]:
+    """The same figures for each family; tasks without a graded sample in both are left out."""
+    pairs = [(b, a) for b, a in zip(before, after, strict=True) if b.samples and a.samples]
+    return {
+        family: {
+            "trained": next(b.trained for b, _ in pairs if b.family == family),
+            **_compare([(b, a) for b, a in pairs if b.family == family], seed),
+        }
+        for family in dict.fromkeys(b.family for b, _ in pairs)
+    }
 
 
 def _compare(pairs: Sequence[tuple[TaskScore, TaskScore]], seed: int) -> dict[str, Any]:
