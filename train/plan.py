@@ -20,7 +20,7 @@ from gym_code.errors import ConfigError, InputError
 from gym_code.synth.packages import chosen, is_real, real_packages
 from gym_code.task import load_suite
 from train.config import Config
-from train.hub import read_config
+from train.hub import locate, read_config
 from train.machine import (
     Gpu,
     Missing,
@@ -124,13 +124,17 @@ def make_plan(config: Config, gpus: Sequence[Gpu] | None = None) -> Plan:
 
 
 def require(config: Config) -> None:
-    """Raises `ConfigError`, in one line, for all that keeps a run from starting on this machine."""
+    """Return when a run can start: with the weights on this machine, downloaded where they are not.
+
+    Raises `ConfigError`, in one line, for all that keeps it from starting.
+    """
     missing = make_plan(config).missing
     if any(item.blocking for item in missing):
         raise ConfigError(
             "; ".join(f"{item.what} ({item.mend})" for item in missing),
             where=f"cannot train {config.model} here",
         )
+    locate(config.model)
 
 
 def shape_of(model: str) -> Shape:
