@@ -113,8 +113,13 @@ class Lockstep:
         return Batch(groups=tuple(groups), left_out=tuple(left_out))
 
     def play(self, orders: Sequence[Order]) -> list[Trajectory]:
-        """See `Rollouts`."""
-        return self._roller.play(orders)
+        """See `Rollouts`. Here, too, a fault has all of it played again."""
+        for _ in range(ROUNDS):
+            played = self._roller.play(orders)
+            if all(t.reward is not None and t.reward.value is not None for t in played):
+                break
+        insist_on_grades(played)
+        return played
 
     def state(self) -> dict[str, JSON]:
         """See `Rollouts`."""
@@ -131,10 +136,7 @@ class Lockstep:
     def _round(self, count: int, version: int) -> list[Group]:
         draws = [self._curriculum.draw(self._next + number) for number in range(count)]
         orders = [order for draw in draws for order in orders_of(draw, self._config)]
-        for _ in range(ROUNDS):
-            played = self._roller.play(orders)
-            if all(t.reward is not None and t.reward.value is not None for t in played):
-                break
+        played = self.play(orders)
         size = self._config.group_size
         groups = [
             group_of(draw, played[number * size : (number + 1) * size], version)

@@ -148,6 +148,29 @@ def test_law_11_in_lockstep_a_round_with_a_fault_is_played_again_whole() -> None
     assert [g.rewards for g in batch.groups] == [[1.0, 0.0]] * 2
 
 
+def test_law_11_in_lockstep_a_round_that_lost_every_box_is_played_again() -> None:
+    faults = iter([None] * GROUPS * SIZE)
+    toys = Toys(lambda order: next(faults, mixed(order)))
+    assert [g.rewards for g in lockstep(toys).take(0).groups] == [[1.0, 0.0]] * 2
+    assert toys.begun == [0, 0, 1, 1] * 2
+
+
+def test_law_11_in_lockstep_an_evaluation_with_a_fault_is_played_again_whole() -> None:
+    faults = iter([None])
+    toys = Toys(lambda order: next(faults, mixed(order)))
+    made = config()
+    played = lockstep(toys).play(orders_of(Curriculum(made).draw(0), made))
+    assert [t.reward and t.reward.value for t in played] == [1.0, 0.0]
+    assert toys.begun == [0, 0] * 2
+
+
+def test_law_3_a_round_in_which_nothing_can_be_graded_ends_the_run() -> None:
+    toys = Toys(lambda _: None)
+    with pytest.raises(SandboxError, match="none of 4 episodes could be graded"):
+        lockstep(toys).take(0)
+    assert toys.begun == [0, 0, 1, 1] * 3
+
+
 def test_law_3_a_lasting_fault_is_handed_out_as_ungraded() -> None:
     toys = Toys(lambda order: None if order.sample_id == "0/1/0" else mixed(order))
     batch = lockstep(toys).take(0)

@@ -20,7 +20,7 @@ from train.demos import demonstrate, script
 from train.engine.base import Dropped, Engine, Request, Sampling
 from train.groups import Group
 from train.grpo import learn_from
-from train.rollout import Bounds, Order, Roller
+from train.rollout import Bounds, Order, Roller, insist_on_grades
 from train.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.sandbox
@@ -259,11 +259,10 @@ def test_law_3_a_batch_that_cannot_be_graded_at_all_stops_the_run(
 
     monkeypatch.setattr(backend, "open", refuse)
     engine = Scripted(chat, lambda _: calls("return 0"))
-    with (
-        roller(backend, chat, engine) as rolls,
-        pytest.raises(SandboxError, match=r"none of 2 episodes could be graded; .* the keeper is gone"),
-    ):
-        rolls.play([order(0), order(1)])
+    with roller(backend, chat, engine) as rolls:
+        made = rolls.play([order(0), order(1)])
+    with pytest.raises(SandboxError, match=r"none of 2 episodes could be graded; .* the keeper is gone"):
+        insist_on_grades(made)
 
 
 def test_law_3_waiting_for_completions_is_our_fault_and_no_time_of_the_agents(
