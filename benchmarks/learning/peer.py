@@ -21,9 +21,8 @@ from typing import Any
 import torch
 
 from benchmarks.learning.plan import TRL
-from benchmarks.learning.run import configured, parser, play_held_out, play_step, save, say
+from benchmarks.learning.run import configured, parser, play_held_out, play_step, row_of, save, say
 from benchmarks.trl_trainer import grpo_trainer
-from gym_code.stats import mean
 from gym_code.types import Stop, Trajectory
 from train.config import Config
 from train.grpo import Learner
@@ -44,20 +43,19 @@ class Game:
         """Play the step whose groups TRL names. TRL's `rollout_func`."""
         step = len(self.rows)
         self.held_out_before(step)
-        played = play_step(self._config, self._learner, step)
+        groups = play_step(self._learner, step)
+        played = [trajectory for group in groups for trajectory in group.trajectories]
         if [trajectory.group_id for trajectory in played] != list(prompts):
             raise RuntimeError(f"TRL asks for other groups than step {step} has: {prompts[0]} first")
-        rewards = [None if t.reward is None else t.reward.value for t in played]
-        graded = [reward for reward in rewards if reward is not None]
-        self.rows.append({"step": step, "reward": mean(graded), "rollouts": len(played)})
-        say(f"{self._name}: step {step + 1}, reward {mean(graded):.3f}")
+        self.rows.append(row_of(step, groups))
+        say(f"{self._name}: step {step + 1}, reward {self.rows[-1]['reward']:.3f}")
         prompt_ids, completion_ids, logprobs, sampled = zip(*map(tokens_of, played), strict=True)
         return {
             "prompt_ids": list(prompt_ids),
             "completion_ids": list(completion_ids),
             "logprobs": list(logprobs),
             "env_mask": list(sampled),
-            "graded": rewards,
+            "graded": [reward for group in groups for reward in group.rewards],
         }
 
     def held_out_before(self, step: int) -> None:

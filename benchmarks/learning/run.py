@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.plan import SHUFFLED
+from gym_code.stats import mean
 from gym_code.types import Trajectory, canonical_digest
 from train.checkpoint import write_whole
 from train.config import Config, load_config
 from train.engine.base import Sampling
-from train.evaluate import EVAL_SEED, held_out_tasks
-from train.grpo import Learner, learn_from, orders_for
-from train.metrics import step_metrics
+from train.evaluate import EVAL_SEED, procedural_tasks
+from train.groups import Group
+from train.grpo import Learner, learn_from
 from train.rollout import Order
 
 RESULT = "result.json"
@@ -64,36 +65,36 @@ def parser() -> argparse.ArgumentParser:
 def configured(kind: str, seed: int, steps: int) -> Config:
     """The tiny configuration with this objective or control. Raises `ConfigError` for an unknown kind."""
     of_kind = {"control": kind} if kind == SHUFFLED else {"objective": kind}
-    return load_config("tiny", {"seed": seed, "steps": steps, "eval_held_out_tasks": 0, **of_kind})
+    return load_config("tiny", {"seed": seed, "steps": steps, "device": "cpu", **of_kind})
 
 
 def train_step(config: Config, learner: Learner, step: int) -> dict[str, Any]:
     """Play, learn; the row of the step."""
-    before = dict(learner.roller.seconds)
-    trajectories = play_step(config, learner, step)
-    segments, advantages = learn_from(trajectories, config, step)
-    began = time.perf_counter()
-    update = learner.update(segments, config, step)
-    seconds = {part: spent - before[part] for part, spent in learner.roller.seconds.items()}
-    seconds["train"] = time.perf_counter() - began
-    return step_metrics(step, trajectories, advantages, update, seconds)
+    groups = play_step(learner, step)
+    segments, _ = learn_from(groups, config, step)
+    learner.update(segments, config, step)
+    return row_of(step, groups)
 
 
-def play_step(config: Config, learner: Learner, step: int) -> list[Trajectory]:
-    """The rollouts of a step with the policy as it stands, group by group."""
-    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
+def play_step(learner: Learner, step: int) -> tuple[Group, ...]:
+    """The groups of a step, played by the policy as it stands."""
     learner.engine.set_version(step)
-    return learner.roller.play(orders_for(config, step), learner.engine, sampling)
+    return learner.rollouts.take(step).groups
+
+
+def row_of(step: int, groups: Sequence[Group]) -> dict[str, Any]:
+    """What is kept of a step: the mean reward of its graded rollouts (fraction of 1) and their number."""
+    rewards = [reward for group in groups for reward in group.rewards]
+    graded = [reward for reward in rewards if reward is not None]
+    return {"step": step, "reward": mean(graded), "rollouts": len(rewards)}
 
 
 def play_held_out(config: Config, learner: Learner) -> dict[str, list[float | None]]:
     """The rewards of `eval_samples` samples of every held-out task; None is ungraded."""
     orders = held_out_orders(config)
-    sampling = Sampling(temperature=config.temperature, max_tokens=config.max_tokens)
-    size = config.groups * config.group_size
     played: list[Trajectory] = []
-    for start in range(0, len(orders), size):
-        played += learner.roller.play(orders[start : start + size], learner.engine, sampling)
+    for start in range(0, len(orders), config.seats):
+        played += learner.rollouts.play(orders[start : start + config.seats])
     rewards: dict[str, list[float | None]] = {}
     for trajectory in played:
         value = None if trajectory.reward is None else trajectory.reward.value
@@ -105,13 +106,16 @@ def held_out_orders(config: Config) -> list[Order]:
     """The episodes of an evaluation: the same tasks and the same draws in every run, whoever trained it."""
     return [
         Order(
-            task_id=task_id,
-            group_id=task_id,
-            sample_id=f"{task_id}/{sample}",
-            seed=int(canonical_digest([EVAL_SEED, task_id, sample])[:15], 16),
+            suite=task.suite,
+            task_id=task.task_id,
+            group_id=task.task_id,
+            sample_id=f"{task.task_id}/{sample}",
+            seed=int(canonical_digest([EVAL_SEED, task.task_id, sample])[:15], 16),
+            sampling=Sampling(temperature=config.temperature, max_tokens=config.max_tokens),
         )
         for sample in range(config.eval_samples)
-        for task_id, _ in held_out_tasks(config)
+        for task in procedural_tasks(config)
+        if task.trained
     ]
 
 

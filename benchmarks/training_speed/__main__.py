@@ -43,7 +43,7 @@ LOSS_GAP = 1e-5
 def main() -> int:
     """Measure, then write results.json and results.png and print the table."""
     options = parse()
-    config = load_config("tiny", {"seed": 0})
+    config = load_config("tiny", {"seed": 0, "device": "cpu"})
     load = round(os.getloadavg()[0], 1)
     batches = split(play(config), config)
     with tempfile.TemporaryDirectory(prefix="gym-code-") as directory:
@@ -86,7 +86,7 @@ def play(config: Config) -> list[Segment]:
     """What the base learns from in the first step of the reference run."""
     say("playing one step")
     with Learner(config) as learner:
-        segments, _ = learn_from(play_step(config, learner, 0), config, 0)
+        segments, _ = learn_from(play_step(learner, 0), config, 0)
     return segments
 
 

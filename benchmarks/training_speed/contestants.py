@@ -49,7 +49,7 @@ class _Trained:
 
     def __init__(self, config: Config) -> None:
         torch.manual_seed(config.seed)
-        base, _ = load_base(config.model, torch.float32)
+        base, _ = load_base(config.model, torch.float32, config.device)
         self.model = with_adapter(base, config.lora_rank, config.lora_alpha)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(

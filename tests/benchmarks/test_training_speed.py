@@ -56,7 +56,7 @@ def segments() -> list[Segment]:
 
 
 def test_what_is_learned_from_is_described() -> None:
-    batches = split(segments(), load_config("tiny", {"minibatches": 2}))
+    batches = split(segments(), load_config("tiny", {"minibatches": 2, "device": "cpu"}))
     assert [len(batch) for batch in batches] == [4, 4]
     assert {segment for batch in batches for segment in batch} == set(segments())
     said = describe(batches)
@@ -69,7 +69,7 @@ def test_all_contestants_do_the_same_work(tmp_path: Path) -> None:
     if importlib.util.find_spec("trl") is None:
         assert os.environ.get("CI") != "true", "CI lacks an oracle: pip install -e '.[oracle]'"
         pytest.skip("TRL is not installed (pip install -e '.[oracle]')")
-    config = load_config("tiny", {"minibatches": 2})
+    config = load_config("tiny", {"minibatches": 2, "device": "cpu"})
     batches = split(segments(), config)
     contestants = [*(Ours(name, config, batches) for name in LAYOUTS), Theirs(config, batches, tmp_path)]
     first = check(contestants)  # two losses each; the second is of the weights that the first step made
