@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from agents.chat import load_chat
 from gym_code.errors import ConfigError, GymCodeError, InputError
@@ -39,13 +38,16 @@ from train.distributed import Ranks, joined
 from train.engine.choose import open_engine
 from train.groups import Group, open_rollouts
 from train.loss import OBJECTIVES
-from train.metrics import MetricsLog, step_metrics, write_report
+from train.metrics import MetricsLog, step_metrics
 from train.model import checkpoint_activations, device_of, load_adapter, load_base, with_adapter
 from train.plan import make_plan, require
 from train.plan_text import show
+from train.report import write_report
 from train.rollout import Bounds, Roller
+from train.screen import Screen
 from train.segments import segments_of
 from train.sft import rejection_step, warm_start
+from train.sinks import open_sinks, require_wandb
 from train.solutions import demonstrated_segments
 from train.stages import open_stages
 from train.update import update
@@ -170,10 +172,10 @@ def train(
     threads: int = 0,
     console: Console,
     ranks: Ranks | None = None,
+    wandb: str | None = None,
 ) -> None:
-    """The whole run: evaluate the base, learn, evaluate again, report."""
+    """The whole run: evaluate the base, learn, evaluate again, report. `wandb`: a project to report to."""
     began = time.perf_counter()
-    log = MetricsLog(run / "metrics.jsonl")
     if resume:
         insist_on_the_same(run / "config.toml", config)
     write_whole(run / "config.toml", to_toml(config).encode())
@@ -189,23 +191,23 @@ def train(
             if found.note:
                 console.print(found.note)
         learner.ranks.spread()
-        log.cut(done)
-        bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        with Progress(*bars, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            _evaluate(config, learner, run, progress, "before", keep=resume)
+        sinks = open_sinks(run, asdict(config), done=done, wandb=wandb)
+        with MetricsLog(run / "metrics.jsonl", sinks) as log, Screen(config, console, done=done) as screen:
+            log.cut(done)
+            log.evaluated(0, _evaluate(config, learner, run, screen, "before", keep=resume))
             if config.warm_start and not warm:
-                _warm_start(config, learner, run, progress)
+                _warm_start(config, learner, run, screen)
             learner.engine.set_version(done)
-            bar = progress.add_task("GRPO", total=config.steps, completed=done)
             for step in range(done, config.steps):
                 row = _step(config, learner, run, step)
                 log.write(row)
-                progress.update(bar, advance=1, description=f"GRPO reward {row['reward']:.2f}")
+                screen.step(row)
                 if config.eval_every and (step + 1) % config.eval_every == 0:
-                    _evaluate_on_the_way(config, learner, run, progress, step + 1)
+                    scores = _evaluate_on_the_way(config, learner, run, screen, step + 1)
+                    log.evaluated(step + 1, {"heldout": scores})
                 if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                     _save(config, learner, run, step + 1)
-            _evaluate(config, learner, run, progress, "after", keep=False)
+            log.evaluated(config.steps, _evaluate(config, learner, run, screen, "after", keep=False))
     summary = write_report(run, config, log.read(), wall_seconds=time.perf_counter() - began)
     low, high = summary["gain_ci95"]
     console.print(
@@ -231,13 +233,11 @@ def insist_on_the_same(path: Path, config: Config) -> None:
         )
 
 
-def _warm_start(config: Config, learner: Learner, run: Path, progress: Progress) -> None:
+def _warm_start(config: Config, learner: Learner, run: Path, screen: Screen) -> None:
     """Learn from solutions, and keep the outcome as the checkpoint of step 0: a resumed run begins there."""
-    bar = progress.add_task("solutions", total=None)
     segments = learner.demonstrated(
-        config, run, lambda done, total: progress.update(bar, completed=done, total=total)
+        config, run, lambda done, total: screen.doing("warm start, solutions", done, total)
     )
-    progress.update(bar, description="warm start")
     rows = warm_start(learner.ranks, segments, config)
     write_whole(run / "warm-start.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     _save(config, learner, run, 0)
@@ -267,13 +267,22 @@ def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, A
         )
     else:
         update = learner.update(segments, config, step)
-    update |= learner.curriculum.metrics()
+    update |= learner.curriculum.metrics() | {"learning_rate": learner.optimizer.param_groups[0]["lr"]}
     seconds["train"] = time.perf_counter() - began
     began = time.perf_counter()
     learner.engine.set_version(step + 1)
     seconds["sync"] = time.perf_counter() - began
     seconds |= {part: spent - before[part] for part, spent in learner.roller.seconds.items()}
-    return step_metrics(step, trajectories, advantages, update | learner.engine.take_metrics(), seconds)
+    return step_metrics(
+        step,
+        trajectories,
+        advantages,
+        update | learner.engine.take_metrics(),
+        seconds,
+        refilled=refilled,
+        segments=None if "sft_steps" in update else segments,
+        weights=dict(config.reward_weights),
+    )
 
 
 def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
@@ -284,40 +293,47 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
 
 
 def _evaluate(
-    config: Config, learner: Learner, run: Path, progress: Progress, label: str, *, keep: bool
-) -> None:
-    """The held-out tasks, and apart from them those of `eval_suites`, before or after the run."""
+    config: Config, learner: Learner, run: Path, screen: Screen, label: str, *, keep: bool
+) -> dict[str, list[evaluate.TaskScore]]:
+    """The held-out tasks, and apart from them those of `eval_suites`, before or after the run.
+
+    What was played now; `keep`: what an earlier life of the run has played is not played again.
+    """
     evaluations = [("heldout", evaluate.procedural_tasks(config))]
     if config.eval_suites:
         suites = open_stages(config.eval_suites, config, learner.backend, run / "suites")
         evaluations.append(("suites", evaluate.suite_tasks([suite for stage in suites for suite in stage])))
+    scores = {}
     for name, tasks in evaluations:
         path = run / f"{name}-{label}.json"
         if not (keep and path.is_file()):
-            _scores(config, learner, path, progress, f"{name}, {label}", tasks)
+            scores[name] = _scores(config, learner, path, screen, f"{name}, {label}", tasks)
+    return scores
 
 
-def _evaluate_on_the_way(config: Config, learner: Learner, run: Path, progress: Progress, step: int) -> None:
+def _evaluate_on_the_way(
+    config: Config, learner: Learner, run: Path, screen: Screen, step: int
+) -> list[evaluate.TaskScore]:
     """A smaller sample after `step` steps, which decides whether this is the best adapter so far."""
     path = run / f"heldout-step-{step}.json"
     tasks = evaluate.tasks_on_the_way(config)
-    scores = _scores(config, learner, path, progress, f"held-out, step {step}", tasks)
+    scores = _scores(config, learner, path, screen, f"held-out, step {step}", tasks)
     save_best(run / "checkpoints", learner.model, step, evaluate.pass1_of(scores))
+    return scores
 
 
 def _scores(
     config: Config,
     learner: Learner,
     path: Path,
-    progress: Progress,
+    screen: Screen,
     label: str,
     tasks: Sequence[evaluate.HeldOut],
 ) -> list[evaluate.TaskScore]:
-    bar = progress.add_task(label, total=None)
     scores = evaluate.evaluate(
         config,
         learner.rollouts.play,
-        lambda finished, total: progress.update(bar, completed=finished, total=total),
+        lambda played, total: screen.doing(label, played, total),
         tasks,
     )
     write_whole(path, evaluate.dump(scores))
@@ -373,6 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sandbox", default=None)
     parser.add_argument("--name", default=None, help="the run's directory under runs/")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as many as torch takes")
+    parser.add_argument("--wandb", metavar="PROJECT", help="report to Weights & Biases as well")
     parser.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     options = parser.parse_args(argv)
     console = Console()
@@ -385,13 +402,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(make_plan(config), console)
             return 0
         require(config)
+        if options.wandb is not None:
+            require_wandb()
         with joined(config.sharding, config.device) as ranks:
             if ranks.rank:
                 ranks.follow()
                 return 0
             stem = Path(options.model.removesuffix(".toml")).name
             run = run_directory(Path("runs"), options.name, config, stem, resume=options.resume)
-            train(config, run, resume=options.resume, threads=options.threads, console=console, ranks=ranks)
+            train(
+                config,
+                run,
+                resume=options.resume,
+                threads=options.threads,
+                console=console,
+                ranks=ranks,
+                wandb=options.wandb,
+            )
     except GymCodeError as error:
         console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
         return 2 if isinstance(error, InputError) else 1

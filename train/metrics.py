@@ -63,10 +63,11 @@ class MetricsLog:
         for sink in self._sinks:
             sink.write(row["step"] + 1, flat(row))
 
-    def evaluated(self, steps: int, scores: Sequence[TaskScore]) -> None:
-        """Hand the held-out figures after `steps` steps to the sinks; the scores have files of their own."""
+    def evaluated(self, steps: int, scores: Mapping[str, Sequence[TaskScore]]) -> None:
+        """Tell the sinks what evaluations after `steps` steps came to; the scores have files of their own."""
         for sink in self._sinks:
-            sink.write(steps, held_out_figures(scores))
+            for name, of in scores.items():
+                sink.write(steps, evaluation_figures(name, of))
 
     def read(self) -> list[dict[str, Any]]:
         """All whole rows."""
@@ -99,15 +100,16 @@ def flat(row: Row) -> dict[str, float]:
     return made
 
 
-def held_out_figures(scores: Sequence[TaskScore]) -> dict[str, float]:
-    """Mean pass@1 and greedy pass@1 over graded held-out tasks; families left out of training apart."""
-    made = {}
-    for name, trained in (("heldout", True), ("heldout_left_out", False)):
+def evaluation_figures(name: str, scores: Sequence[TaskScore]) -> dict[str, float]:
+    """Mean pass@1 and greedy pass@1 over graded tasks; families left out of training apart."""
+    made: dict[str, float] = {}
+    left_out = f"{name}_left_out" if any(score.trained for score in scores) else name
+    for kind, trained in ((name, True), (left_out, False)):
         some = [score for score in scores if score.trained is trained]
+        rates = [score.pass1 for score in some if score.samples]
         greedy = [score.greedy for score in some if score.greedy is not None]
-        for kind, values in (("pass1", [score.pass1 for score in some if score.samples]), ("greedy", greedy)):
-            if values:
-                made[f"{name}/{kind}"] = mean(values)
+        made |= {f"{kind}/pass1": mean(rates)} if rates else {}
+        made |= {f"{kind}/greedy": mean(greedy)} if greedy else {}
     return made
 
 
@@ -203,10 +205,3 @@ def _timed(seconds: Mapping[str, float], sampled: int, trained: int | None) -> d
         if tokens and seconds.get(part):
             made[f"tokens_per_second_{part}"] = round(tokens / seconds[part], 1)
     return made
-
-
-def write_report(run: Path, config: Any, rows: Sequence[Row], *, wall_seconds: float) -> dict[str, Any]:
-    """The report of a finished run (`train/report.py`)."""
-    from train.report import write_report as write
-
-    return write(run, config, rows, wall_seconds=wall_seconds)

@@ -264,6 +264,7 @@ def _compared(config: Config, rows: Sequence[Row], summary: Mapping[str, Any]) -
     named += [
         (name if of["trained"] else f"{name} (left out)", of) for name, of in summary["families"].items()
     ]
+    named += [(f"suite {name}", of) for name, of in summary.get("suites", {}).items()]
     body = []
     for name, of in named:
         low, high = of["gain_ci95"]

@@ -159,7 +159,8 @@ def test_sinks_get_flat_figures_by_steps_done_and_hear_of_a_failure(tmp_path: Pa
     sink = Kept()
     log = MetricsLog(tmp_path / "metrics.jsonl", [sink])
     with log:
-        log.evaluated(0, [score((1.0, 0.0), 1.0), score((), None), score((0.0,), None, trained=False)])
+        held_out = [score((1.0, 0.0), 1.0), score((), None), score((0.0,), None, trained=False)]
+        log.evaluated(0, {"heldout": held_out, "suites": [score((0.5,), None, trained=False)]})
         log.write({"step": 0, "reward": 0.5, "reward_by_family": {"gap": 0.25}, "ratio_max": math.inf})
     assert sink.failed is False
     with pytest.raises(KeyError), log:
@@ -167,6 +168,7 @@ def test_sinks_get_flat_figures_by_steps_done_and_hear_of_a_failure(tmp_path: Pa
     assert sink.failed is True
     assert sink.told == [
         (0, {"heldout/pass1": 0.5, "heldout/greedy": 1.0, "heldout_left_out/pass1": 0.0}),
+        (0, {"suites/pass1": 0.5}),
         (1, {"step": 0, "reward": 0.5, "reward_by_family/gap": 0.25}),
     ]
 
