@@ -120,7 +120,8 @@ class Config:
     """Most tokens of one conversation."""
     temperature: float = 1.0
     workers: int = 8
-    """Threads that step and grade boxes."""
+    """Boxes that are opened or graded at a time. Their tools run in all at once, for tools may wait; in a
+    deterministic run in as many."""
     episodes: int = 0
     """Most episodes in play at a time; 0: those of a batch."""
     tool_seconds: float = 0.0

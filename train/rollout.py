@@ -107,6 +107,9 @@ class _Event:
 class Roller:
     """Plays orders with one engine in the boxes of one backend, at most `seats` at a time.
 
+    At most `workers` boxes are opened or graded at a time. Tools may wait for seconds, so they run in all
+    boxes that have something to do; in lockstep, whose time limits a load must not reach, in `workers`.
+
     Use it from one thread at a time, as a context manager: leaving it closes boxes and ends threads.
     """
 
@@ -124,6 +127,9 @@ class Roller:
         self._backend, self._chat, self._engine, self._bounds = backend, chat, engine, bounds
         self._most, self._lockstep = seats, lockstep
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="rollout")
+        self._tools = ThreadPoolExecutor(
+            max_workers=workers if lockstep else seats, thread_name_prefix="tools"
+        )
         self._orders: deque[Order] = deque()
         self._seats: dict[str, _Seat] = {}
         self._asked: set[str] = set()
@@ -144,11 +150,13 @@ class Roller:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._tools):
+            pool.shutdown(wait=False, cancel_futures=True)
         for seat in self._seats.values():
             if seat.episode is not None:
                 seat.episode.close()
-        self._pool.shutdown(wait=True)
+        for pool in (self._pool, self._tools):
+            pool.shutdown(wait=True)
 
     def start(self, order: Order) -> None:
         """Have an episode played as soon as there is a seat."""
@@ -210,7 +218,7 @@ class Roller:
             self._grading += 1
         else:
             self._acting += 1
-        self._pool.submit(run)
+        (self._tools if part == "tools" else self._pool).submit(run)
 
     def _events(self) -> list[_Event]:
         """What boxes have done. Waits for one where nobody can sample, in lockstep for all that act."""

@@ -304,6 +304,16 @@ def test_no_episode_waits_for_another(chat: TinyChat, backend: Backend) -> None:
     assert came == ["g/2", "g/1", "g/0"]
 
 
+def test_tools_that_wait_hold_up_nobody(chat: TinyChat, backend: Backend) -> None:
+    sleeping = ToolCall(id="1", name="bash", arguments={"command": "sleep 3"})
+    engine = Scripted(chat, lambda _: [sleeping, calls("return 0")[2]])
+    began = time.monotonic()
+    with roller(backend, chat, engine, workers=1) as rolls:
+        made = rolls.play([order(n) for n in range(6)])
+    assert time.monotonic() - began < 12.0, "one after the other they would take 18 s"
+    assert [t.stop for t in made] == [Stop.SUBMITTED] * 6
+
+
 def test_law_11_in_lockstep_the_engine_is_asked_in_order_whatever_the_boxes_do(
     chat: TinyChat, backend: Backend
 ) -> None:
