@@ -209,7 +209,7 @@ def _on_gpu(number: int, config: Config, gpu: Gpu, places: Places, trainer: Sequ
 
 def _mend(config: Config, places: Places, number: int) -> str:
     if number in places.trainers and number in places.servers:
-        turns = "" if config.vllm_sleep else "vllm_sleep=true, "
+        turns = "" if config.vllm_sleep else "vllm_sleep=true with staleness=0, "
         return f"{turns}another vllm_gpu_memory, or a second GPU"
     if number in places.servers:
         return "a larger GPU for vLLM, or a higher vllm_gpu_memory"
@@ -244,6 +244,13 @@ class Times:
     gpu: str
     sampling: float
     training: float
+    overlap: bool
+    """Whether GPUs of their own and staleness let both happen at once."""
+
+    @property
+    def step(self) -> float:
+        """Both, one after the other or side by side."""
+        return max(self.sampling, self.training) if self.overlap else self.sampling + self.training
 
 
 def times(plan: Plan) -> Times:
@@ -269,7 +276,8 @@ def times(plan: Plan) -> Times:
     rounds = math.ceil(episodes / replicas / open_at_once)
     sampling = rounds * SAID * length * read / (READ * bandwidth)
     sampling += tokens / replicas * forward / (PREFILLED * operations)
-    return Times(gpu=gpu, sampling=sampling, training=training)
+    overlap = config.staleness > 0 and config.engine == "vllm" and not plan.places.shared
+    return Times(gpu=gpu, sampling=sampling, training=training, overlap=overlap)
 
 
 def room(plan: Plan) -> float:

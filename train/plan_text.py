@@ -80,9 +80,9 @@ def _step(plan: Plan) -> str:
     if config.device == "cpu" or (config.device == "auto" and not plan.gpus):
         return told
     took = times(plan)
-    whole = config.steps * (took.sampling + took.training) / 3600
+    together = "side by side" if took.overlap else "one after the other"
     return (
         f"{told}; roughly {took.sampling:.0f} s of sampling and {took.training:.0f} s of training "
-        f"on {took.gpu}, where conversations fill half of max_length, tools and tests left out: "
-        f"{whole:.1f} hours for {config.steps} steps"
+        f"on {took.gpu}, {together}, where conversations fill half of max_length, tools and tests left out: "
+        f"{config.steps * took.step / 3600:.1f} hours for {config.steps} steps"
     )

@@ -97,7 +97,7 @@ def test_servers_that_sleep_make_room_for_the_trainer() -> None:
     plan = make_plan(shared, gpus(80))
     needed = peak(plan.trainer) + CONTEXT + 40 * GB
     assert gpu_lacks(plan) == [f"GPU 0 (NVIDIA H100 80GB HBM3) has 80 GB, {needed / GB:.0f} GB are needed"]
-    sleeping = planned("qwen-14b", {"vllm_gpu_memory": 0.5, "forward_tokens": 32_768, "vllm_sleep": True})
+    sleeping = planned("qwen-14b", {"vllm_gpu_memory": 0.5, "forward_tokens": 32_768, "vllm_sleep": True, "staleness": 0})
     plan = make_plan(sleeping, gpus(80))
     assert max(resident(plan.trainer) + CONTEXT + 40 * GB, peak(plan.trainer) + CONTEXT + ASLEEP) < 80 * GB
     assert gpu_lacks(plan) == []
@@ -127,6 +127,9 @@ def test_times_follow_from_the_work_and_the_gpu() -> None:
     work = 128 * 8192 * (3.5 * forward + 0.2 * 4 * 152_064 * 3584)
     assert fast.training == pytest.approx(work / (0.35 * 989e12))
     assert times(make_plan(config, [])).gpu == "H100"
+    assert fast.step == max(fast.sampling, fast.training)
+    shared = times(make_plan(config, gpus(80)))
+    assert shared.step == shared.sampling + shared.training
 
 
 def test_what_is_told_without_a_gpu() -> None:
@@ -142,7 +145,7 @@ def test_what_is_told_without_a_gpu() -> None:
 
 
 def test_what_is_told_of_gpus() -> None:
-    text = told(make_plan(planned("qwen-7b", {"vllm_sleep": True}), gpus(80)))
+    text = told(make_plan(planned("qwen-7b", {"vllm_sleep": True, "staleness": 0}), gpus(80)))
     assert "1 found; trainer on 0, vLLM on 0, in turn (vLLM sleeps during updates)" in text
     text = told(make_plan(planned("qwen-7b", {}), gpus(80, 80, 80)))
     assert "3 found; trainer on 0, vLLM on 2; 1 without work" in text
