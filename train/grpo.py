@@ -238,7 +238,8 @@ def _warm_start(config: Config, learner: Learner, run: Path, screen: Screen) -> 
     segments = learner.demonstrated(
         config, run, lambda done, total: screen.doing("warm start, solutions", done, total)
     )
-    rows = warm_start(learner.ranks, segments, config)
+    with learner.engine.resting():
+        rows = warm_start(learner.ranks, segments, config)
     write_whole(run / "warm-start.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     _save(config, learner, run, 0)
 
@@ -260,13 +261,14 @@ def _step(config: Config, learner: Learner, run: Path, step: int) -> dict[str, A
     segments, advantages = learn_from(batch.groups, config, step)
     began = time.perf_counter()
     solved = learner.curriculum.solve_rate
-    if solved is not None and solved < config.rejection_below:
-        played, advantages = [*trajectories, *refilled], [0.0] * len(advantages)
-        update = rejection_step(
-            learner.ranks, played, config, step, lambda: learner.demonstrated(config, run)
-        )
-    else:
-        update = learner.update(segments, config, step)
+    with learner.engine.resting():
+        if solved is not None and solved < config.rejection_below:
+            played, advantages = [*trajectories, *refilled], [0.0] * len(advantages)
+            update = rejection_step(
+                learner.ranks, played, config, step, lambda: learner.demonstrated(config, run)
+            )
+        else:
+            update = learner.update(segments, config, step)
     update |= learner.curriculum.metrics() | {"learning_rate": learner.optimizer.param_groups[0]["lr"]}
     seconds["train"] = time.perf_counter() - began
     began = time.perf_counter()

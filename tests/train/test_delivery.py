@@ -13,24 +13,17 @@ from typing import Any
 import pytest
 import torch
 
+from gym_code.errors import ConfigError
 from gym_code.types import Completion
+from tests.train.small_model import small_policy
 from train.engine.base import DeliveryError, Dropped, EngineError, Request, Sampling, generate
 from train.engine.delivery import judge, make_probe, perturbed, probe_logprobs, write_adapter
 from train.engine.replica import Replica
 from train.engine.vllm import VllmEngine
-from train.model import load_adapter, tiny_config, with_adapter
+from train.model import load_adapter
 
 END = 1
 ONE = Sampling(temperature=1.0, max_tokens=4)
-
-
-def make_model() -> Any:
-    from transformers import Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = tiny_config(64)
-    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 48, 64, 2
-    return with_adapter(Qwen2ForCausalLM(config), rank=4, alpha=8.0)
 
 
 class Server(ThreadingHTTPServer):
@@ -40,7 +33,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.lock, self.loaded = make_model(), threading.Lock(), ""
+        self.model, self.lock, self.loaded = small_policy(), threading.Lock(), ""
         self.adapters: dict[str, str] = {}
         self.log: list[tuple[str, dict[str, Any]]] = []
         self.faults: set[str] = set()
@@ -91,6 +84,10 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/unload_lora_adapter":
             known = server.adapters.pop(body["lora_name"], None)
             self.answer(200 if known else 404, "ok")
+        elif self.path.startswith("/sleep"):
+            self.answer(404 if "sleepless" in server.faults else 200, {"status": "sleeping"})
+        elif self.path == "/wake_up":
+            self.answer(200, {"status": "sleeping" if "sleeps on" in server.faults else "awake"})
         elif "500" in server.faults and "seed" in body:
             self.answer(500, {"error": "Out of range float values are not JSON compliant"})
         else:
@@ -135,12 +132,20 @@ def servers() -> Iterator[list[Server]]:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return make_model()
+    return small_policy()
 
 
-def engine_on(model: Any, servers: list[Server], directory: Path) -> VllmEngine:
+def engine_on(model: Any, servers: list[Server], directory: Path, *, sleeps: bool = False) -> VllmEngine:
     replicas = [Replica(server.url, connections=8) for server in servers]
-    return VllmEngine(model, replicas, directory / "adapters", end_ids=(END,), max_length=64, concurrency=8)
+    return VllmEngine(
+        model,
+        replicas,
+        directory / "adapters",
+        end_ids=(END,),
+        max_length=64,
+        concurrency=8,
+        sleeps=sleeps,
+    )
 
 
 def ask(number: int) -> Request:
@@ -253,6 +258,46 @@ def test_generation_goes_on_at_the_replicas_that_are_left(
     servers[1].faults.add("dead")
     with pytest.raises(EngineError, match="no vLLM server is left"):
         generate(engine, [ask(0)], ONE)
+    engine.close()
+
+
+def test_servers_that_share_a_gpu_sleep_while_the_trainer_learns(
+    model: Any, servers: list[Server], tmp_path: Path
+) -> None:
+    for sleeps in (False, True):
+        engine = engine_on(model, servers, tmp_path, sleeps=sleeps)
+        generate(engine, [ask(n) for n in range(4)], ONE)
+        for server in servers:
+            server.log.clear()
+        with engine.resting():
+            learn(model)
+            at_rest = [[path for path, _ in server.log] for server in servers]
+        engine.set_version(1)
+        assert at_rest == [["/sleep?level=1&mode=wait"] * sleeps] * 2
+        for server in servers:
+            # Awake before the new adapter comes: a sleeping server has nowhere to put it.
+            paths = [path for path, _ in server.log if not path.startswith("/sleep")]
+            assert paths[: 1 + sleeps] == [*["/wake_up"] * sleeps, "/v1/load_lora_adapter"]
+        engine.close()
+
+
+def test_a_server_that_cannot_sleep_or_wake(model: Any, servers: list[Server], tmp_path: Path) -> None:
+    engine = engine_on(model, servers, tmp_path, sleeps=True)
+    servers[0].faults.add("sleeps on")
+    with engine.resting():
+        pass
+    assert engine.take_metrics()["replicas"] == 1
+    servers[1].faults.add("sleeps on")
+    with (
+        pytest.raises(EngineError, match=r"no vLLM server is left; .*the server sleeps on"),
+        engine.resting(),
+    ):
+        pass
+    engine.close()
+    engine = engine_on(model, servers[:1], tmp_path, sleeps=True)
+    servers[0].faults.add("sleepless")
+    with pytest.raises(ConfigError, match=r"vllm_sleep: .*expected VLLM_SERVER_DEV_MODE=1"), engine.resting():
+        raise AssertionError("nothing is learned beside a server that keeps its memory")
     engine.close()
 
 

@@ -9,6 +9,7 @@ GymCodeError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,6 +95,9 @@ class Engine(Protocol):
 
         An engine that serves a copy of the weights delivers and proves the copy here; `DeliveryError`.
         """
+
+    def resting(self) -> AbstractContextManager[None]:
+        """While the trainer learns and nothing is asked for: memory shared with it is given away then."""
 
     def take_metrics(self) -> dict[str, float]:
         """Figures for the row of the step; counts start again from 0."""

@@ -49,6 +49,7 @@ def open_engine(
             max_length=config.max_length,
             concurrency=slots,
             dtype=config.dtype,
+            sleeps=config.vllm_sleep,
             report=report,
         )
     except BaseException:
@@ -70,6 +71,7 @@ def _replicas(config: Config, base: Path, slots: int, directory: Path) -> list[R
         threads=config.vllm_threads,
         cache_gib=config.vllm_cache_gib,
         gpu_memory=config.vllm_gpu_memory,
+        sleeps=config.vllm_sleep,
         seed=config.seed,
     )
     servers = start(spec, config.vllm_replicas, directory)

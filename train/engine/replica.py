@@ -73,6 +73,28 @@ class Replica:
         """Forget an adapter."""
         self.post("/v1/unload_lora_adapter", {"lora_name": name})
 
+    def sleep(self) -> None:
+        """Have the server give its memory away: weights and adapters wait in the host's, caches are dropped.
+
+        Level 1: at level 2 the adapters would be lost with the weights. Raises `ConfigError` for a server
+        that was not started for it.
+        """
+        try:
+            self.post("/sleep?level=1&mode=wait", {}, REQUEST_SECONDS)
+        except Refused as error:
+            raise ConfigError(
+                f"the server cannot sleep: {error}",
+                where=f"vllm_sleep: {self.url}",
+                expected="VLLM_SERVER_DEV_MODE=1 and, on a GPU, --enable-sleep-mode",
+                found="a server started without",
+            ) from error
+
+    def rouse(self) -> None:
+        """Have it take its memory back. Raises `ReplicaError` where it does not serve again."""
+        answer = self.post("/wake_up", {}, REQUEST_SECONDS)
+        if json.loads(answer)["status"] != "awake":
+            raise ReplicaError(f"{self.url}/wake_up: the server sleeps on: {answer.decode(errors='replace')}")
+
     def close(self) -> None:
         """Close the connections, and the server where it is ours."""
         if self.server is not None:

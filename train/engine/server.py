@@ -24,6 +24,8 @@ from train.engine.base import ReplicaError
 ROOT = Path(__file__).parents[2]
 KEEPER = Path(__file__).parent / "keeper.py"
 VARIABLE = "GYM_CODE_VLLM"
+TORCHRUN = ("RANK", "LOCAL_", "GROUP_", "ROLE_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "TORCH_NCCL_")
+"""How the variables begin that torchrun sets for the trainer: a server is no rank of its run."""
 SLOTS = 2
 """Adapter versions that stay loaded: the one being sampled from and the one before it."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -44,6 +46,8 @@ class ServerSpec:
     cache_gib: int
     gpu_memory: float
     seed: int
+    sleeps: bool = False
+    """Whether it can give its memory away for a time (on a CPU: only pause)."""
 
 
 def vllm_python() -> Path:
@@ -132,6 +136,7 @@ class Server:
             options["--max-num-batched-tokens"] = max(4096, spec.max_length)
         else:
             options["--gpu-memory-utilization"] = spec.gpu_memory
+            flags += ["--enable-sleep-mode"] if spec.sleeps else []
         return [
             "-m",
             "vllm.entrypoints.openai.api_server",
@@ -140,7 +145,7 @@ class Server:
         ]
 
     def _environment(self, scratch: str) -> dict[str, str]:
-        strange = ("PYTHON", "VIRTUAL_ENV", "VLLM_")
+        strange = ("PYTHON", "VIRTUAL_ENV", "VLLM_", *TORCHRUN)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
         made = kept | {
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
@@ -150,6 +155,8 @@ class Server:
             "TMPDIR": scratch,
             "PYTHONUNBUFFERED": "1",
         }
+        if self._spec.sleeps:
+            made["VLLM_SERVER_DEV_MODE"] = "1"  # only there is an endpoint to sleep
         if self._gpu is not None:
             return made | {"CUDA_VISIBLE_DEVICES": str(self._gpu)}
         return made | {

@@ -16,6 +16,7 @@ import heapq
 import random
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,6 +171,10 @@ class TorchEngine:
         self._cached = [()] * self._slots
         self._waiting = [*self._alive(), *self._waiting]
         self._rows = []
+
+    def resting(self) -> AbstractContextManager[None]:
+        """The trainer's memory is the engine's: there is nothing to give."""
+        return nullcontext()
 
     def take_metrics(self) -> dict[str, float]:
         """Nothing: the weights that sample are the weights that learn."""

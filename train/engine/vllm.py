@@ -16,8 +16,9 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,11 @@ class VllmEngine:
         max_length: int,
         concurrency: int,
         dtype: str = "float32",
+        sleeps: bool = False,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._model, self._directory, self._report = model, directory, report
+        self._sleeps = sleeps
         self._end_ids, self._max_length = tuple(end_ids), max_length
         self._tolerance = TOLERANCE.get(dtype, LOOSE)
         self._alive, self._lost = list(replicas), list[str]()
@@ -157,6 +160,17 @@ class VllmEngine:
                 self._serving = (version, name)
                 self._replica_of.clear()
             self._retire()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Servers that share a GPU with the trainer sleep meanwhile (`sleeps`); others do not mind."""
+        if self._sleeps:
+            self._on_all(Replica.sleep)
+        yield
+        if self._sleeps:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # what the update took is the servers' again
+            self._on_all(Replica.rouse)
 
     def take_metrics(self) -> dict[str, float]:
         """Version, distances of its proof (nats), replicas left; since the last call, dropped completions,
