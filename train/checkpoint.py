@@ -105,12 +105,24 @@ def load_checkpoint(
             )
     load_adapter(model, path)
     optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
+    _tidy(root)
     note = ""
     if config.deterministic:
         now = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         changed = [f"{key} {state[key]} -> {value}" for key, value in now.items() if state[key] != value]
         note = f"the run may end with other bits: {', '.join(changed)}" if changed else ""
     return Resumed(step=state["step"], rollouts=state["rollouts"], note=note)
+
+
+def _tidy(root: Path) -> None:
+    """Remove what a run that was killed had half written, or not yet removed."""
+    kept = {(root / LATEST).read_text(), (root / "best").resolve().name}
+    for pattern in ("step-*", "best-*", ".step-*.tmp", ".best.*", f".{LATEST}.tmp"):
+        for path in root.glob(pattern):
+            if path.is_dir() and not path.is_symlink() and path.name not in kept:
+                shutil.rmtree(path)
+            elif path.name not in kept:
+                path.unlink()
 
 
 def _fits(model: Any, config: Config) -> dict[str, str]:

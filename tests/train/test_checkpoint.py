@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gym_code.errors import ConfigError
-from train.checkpoint import Resumed, load_checkpoint, save_checkpoint
+from train.checkpoint import Resumed, load_checkpoint, save_best, save_checkpoint
 from train.config import load_config
 from train.model import tiny_config, with_adapter
 
@@ -52,6 +52,19 @@ def test_law_11_training_goes_on_bit_identically_from_a_checkpoint(tmp_path: Pat
     step(resumed, its_optimizer, 2)
     for ours, theirs in zip(adapter(model), adapter(resumed), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_what_a_killed_run_left_half_written_is_removed_as_it_resumes(tmp_path: Path) -> None:
+    model, optimizer = learner()
+    save_best(tmp_path, model, 1, 0.5)
+    save_checkpoint(tmp_path, model, optimizer, 2, CONFIG, ROLLOUTS)
+    for name in ("step-00001", ".step-00003.tmp", "step-00003", ".best.tmp", "best-00003"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(b"half")
+    (tmp_path / ".LATEST.tmp").write_text("step-0")
+    (tmp_path / ".best.link").symlink_to("best-00003")
+    assert steps_of(tmp_path, *learner()) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"LATEST", "step-00002", "best", "best-00001"}
 
 
 def test_only_the_latest_is_kept_and_a_half_written_one_is_ignored(tmp_path: Path) -> None:
