@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tests.train.small_model import batch, sharp_policy
-from train.config import load_config
+from train.checkpoint import load_checkpoint, save_checkpoint
+from train.config import Config, load_config
 from train.distributed import Ranks, adapter_of, joined
 from train.engine.delivery import make_probe, perturbed, probe_logprobs
 from train.model import checkpoint_activations
@@ -41,14 +43,15 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "by tokens, with the norm clipped": {"objective": "dapo", "max_grad_norm": 0.1},
     "fewer segments than ranks": {"segments": 1, "minibatches": 1},
-    "Adam": {"adam": True, "learning_rate": 1e-4},
+    "Adam, resumed from a checkpoint": {"adam": True, "learning_rate": 1e-4},
 }
 
 
 def play(ranks: Ranks, sharding: str, case: dict[str, Any]) -> dict[str, Any]:
     """Two updates of a fresh policy: the adapter after each, their metrics, and the probe after both.
 
-    A rank other than 0 begins with another adapter, which rank 0's must replace.
+    A rank other than 0 begins with another adapter, which rank 0's must replace. Between the updates several
+    ranks lose adapter and optimizer, and resume from a checkpoint.
     """
     options = PLAIN | {key: value for key, value in case.items() if key not in ("segments", "adam")}
     config = load_config("tiny", options)
@@ -73,11 +76,29 @@ def play(ranks: Ranks, sharding: str, case: dict[str, Any]) -> dict[str, Any]:
     with perturbed(model, probe):
         before = probe_logprobs(model, probe)
     for step in (3, 4):
+        if step == 4 and ranks.size > 1:
+            resume(ranks, model, optimizer, config)
         rows.append(ranks.run(update, segments, config, step))
         adapters.append(copied(model))
     after = probe_logprobs(model, probe)
     ranks.leave()
     return {"adapters": adapters, "rows": rows, "probes": (before, after)}
+
+
+def resume(ranks: Ranks, model: Any, optimizer: torch.optim.Optimizer, config: Config) -> None:
+    """Save, lose everything on every rank, load on rank 0, and go on."""
+    with tempfile.TemporaryDirectory() as directory:
+        save_checkpoint(Path(directory), model, optimizer, 1, config, {})
+        ranks.run(lose)
+        assert load_checkpoint(Path(directory), model, optimizer, config) is not None
+    ranks.spread()
+
+
+def lose(model: Any, optimizer: torch.optim.Optimizer, *, ranks: Ranks) -> None:
+    optimizer.state.clear()
+    with torch.no_grad():
+        for parameter in adapter_of(model).values():
+            parameter.fill_(1 + ranks.rank)
 
 
 def copied(model: Any) -> dict[str, torch.Tensor]:
