@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gym_code.data import tasks_directory
 from gym_code.errors import ConfigError
 from gym_code.stats import mean
+from gym_code.suite import DirectorySuite
 from gym_code.synth.procedural import ProceduralSuite
 from gym_code.task import Suite, load_suite
 from gym_code.types import JSON, Task, canonical_digest
@@ -225,3 +227,13 @@ def is_for_evaluation(task: Task) -> bool:
 def trainable(task: Task, config: Config) -> bool:
     """Whether a task may be trained on: not for evaluation, and of no family that is left out."""
     return not is_for_evaluation(task) and task.family not in config.held_out_families
+
+
+def reference(suite: Suite) -> str:
+    """What `load_suite` finds a suite by: its name if it came with gym-code, otherwise its directory."""
+    if (
+        isinstance(suite, DirectorySuite)
+        and suite.path.resolve() != (tasks_directory() / suite.name).resolve()
+    ):
+        return str(suite.path.resolve())
+    return suite.name

@@ -23,6 +23,7 @@ from gym_code.sandbox.base import Backend
 from gym_code.task import Suite
 from gym_code.tools import openai_tools
 from gym_code.types import Completion, Reward, Stop, Task, Trajectory, Turn, canonical_digest
+from train.curriculum import reference
 from train.engine.base import Dropped, Engine, Request, Sampling
 
 _TICK = 0.5
@@ -340,7 +341,7 @@ class Roller:
         return Trajectory(
             task_id=order.task_id,
             task_digest=task.digest,
-            suite=order.suite.name,
+            suite=reference(order.suite),
             agent="policy",
             group_id=order.group_id,
             sample_id=order.sample_id,

@@ -18,17 +18,15 @@ from agents.chat import Chat
 from agents.loop import play
 from agents.policy import Decision
 from agents.scripted import Oracle
-from gym_code.data import tasks_directory
 from gym_code.episode import Episode
 from gym_code.records import encode, read
 from gym_code.sandbox.base import Backend
-from gym_code.suite import DirectorySuite
-from gym_code.task import Suite, load_suite
+from gym_code.task import load_suite
 from gym_code.tools import openai_tools
 from gym_code.types import JSON, Segment, Stop, Task, ToolCall, Trajectory
 from train.checkpoint import write_whole
 from train.config import Config
-from train.curriculum import Curriculum, Draw, trainable
+from train.curriculum import Curriculum, Draw, reference, trainable
 from train.segments import segments_of
 
 if TYPE_CHECKING:
@@ -94,16 +92,6 @@ def demonstrations(config: Config, curriculum: Curriculum, backend: Backend) -> 
 
     with ThreadPoolExecutor(max_workers=config.workers, thread_name_prefix="demonstrate") as pool:
         yield from pool.map(demonstrate, curriculum.demonstrated(config.warm_start_tasks))
-
-
-def reference(suite: Suite) -> str:
-    """What `load_suite` finds a suite by: its name if it came with gym-code, otherwise its directory."""
-    if (
-        isinstance(suite, DirectorySuite)
-        and suite.path.resolve() != (tasks_directory() / suite.name).resolve()
-    ):
-        return str(suite.path.resolve())
-    return suite.name
 
 
 def segments_from(trajectories: Sequence[Trajectory], chat: Chat, config: Config) -> list[Segment]:

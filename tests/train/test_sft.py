@@ -22,12 +22,12 @@ from gym_code.task import load_suite
 from gym_code.types import Completion, Reward, Segment, Stop, ToolCall, Trajectory, Turn
 from tests.train.small_model import batch, sharp_policy
 from train.config import Config, load_config
-from train.curriculum import Curriculum
+from train.curriculum import Curriculum, reference
 from train.distributed import Ranks
 from train.logprob import token_logprobs
 from train.model import load_base, with_adapter
 from train.sft import chosen, fit, rejection_step, warm_start
-from train.solutions import Demonstrator, demonstrated_segments, demonstrations, reference, segments_from
+from train.solutions import Demonstrator, demonstrated_segments, demonstrations, segments_from
 
 STARTER = load_suite("starter")
 
@@ -70,6 +70,31 @@ def test_the_loss_and_its_gradient_are_those_of_cross_entropy_with_labels(option
     assert row["sft_loss"] == pytest.approx(float(loss.detach()), abs=1e-6)
     assert row["sft_grad_norm"] == pytest.approx(float(expected.norm()), rel=1e-5)
     assert float((gradients - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+class Share(Ranks):
+    """One of several ranks that never meet: what it would add to the others' gradients stays its own."""
+
+    def add(self, tensors: Sequence[torch.Tensor]) -> None:
+        pass
+
+    def gather(self, rows: list[Any]) -> list[Any]:
+        return rows
+
+
+def test_the_gradients_of_the_ranks_add_up_to_those_of_one() -> None:
+    config = load_config("tiny", {"forward_tokens": 40, "pack_length": 64, "max_grad_norm": 1e9})
+    gradients, losses = [], []
+    for ranks in (Ranks(), Share(0, 2), Share(1, 2)):
+        model = sharp_policy()
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0)
+        losses.append(fit(model, optimizer, batch(model, count=5), config, 0.0, ranks=ranks)["sft_loss"])
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
+    alone, first, second = gradients
+    assert float((first + second - alone).abs().max()) <= 1e-6 * float(alone.abs().max())
+    assert losses[1] + losses[2] == pytest.approx(losses[0], abs=1e-6)
+    assert losses[1] > 0
+    assert losses[2] > 0
 
 
 def test_a_warm_start_shows_each_segment_once_before_any_twice() -> None:

@@ -8,8 +8,7 @@ import pytest
 from gym_code.errors import InputError
 from gym_code.sandbox import Backend, open_backend
 from train.config import load_config
-from train.curriculum import Curriculum
-from train.solutions import reference
+from train.curriculum import Curriculum, reference
 from train.stages import open_stages
 
 pytestmark = pytest.mark.sandbox
