@@ -62,6 +62,7 @@ def replicas(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
         cache_gib=1,
         gpu_memory=0.3,
         seed=0,
+        sleeps=True,
     )
     servers = start(spec, 2, tmp_path_factory.mktemp("logs"))
     made = [Replica(server, key=server.key, connections=64) for server in servers]
@@ -124,6 +125,22 @@ def test_law_9_served_logprobs_are_the_trained_ones_version_by_version(
             for (key, prompt), completion in zip(prompts.items(), made, strict=True):
                 prompts[key] = [*prompt, *completion.token_ids, 33, 34]
     assert 0.0 < worst <= 1e-5
+
+
+def test_a_server_that_slept_serves_what_it_served(engine: VllmEngine, replicas: list[Replica]) -> None:
+    # On a CPU there is no memory to give away: it pauses, forgets its caches, and goes on.
+    request = ask("sleeper", [5] * 40)
+    before = sample(engine, [request], HOT)[0]
+    for replica in replicas:
+        replica.sleep()
+    engine.submit(request, HOT)
+    assert engine.collect(timeout=3.0) == [], "who sleeps answers nobody"
+    for replica in replicas:
+        replica.rouse()
+    ((_, after),) = engine.collect()
+    assert isinstance(after, Completion)
+    assert after.token_ids == before.token_ids
+    assert after.logprobs == pytest.approx(before.logprobs, abs=1e-5)
 
 
 def segment(prompt: list[int], completion: Completion) -> Segment:
