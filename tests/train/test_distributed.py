@@ -1,5 +1,6 @@
 """Two processes, as torchrun starts them, against one alone; and what becomes of them when one dies."""
 
+import json
 import os
 import signal
 import socket
@@ -183,3 +184,30 @@ def test_what_cannot_share_is_refused(options: dict[str, Any], said: str) -> Non
     with pytest.raises(ConfigError, match=said):
         load_config("tiny", options)
     load_config("tiny", options | {"engine": "vllm"})
+
+
+CONFIG = """
+model = "tiny"
+steps = 1
+groups = 4
+group_size = 4
+held_out_families = ["same_word"]
+eval_tasks = 2
+eval_held_out_tasks = 1
+eval_samples = 1
+workers = 2
+"""
+
+
+@pytest.mark.sandbox
+@pytest.mark.slow
+def test_a_run_under_torchrun(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(CONFIG)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "train.grpo", "--model", "small.toml", "--name", "r", "--threads", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([*command, "--sharding", "ddp"], cwd=tmp_path, env=environment, check=True, timeout=600)
+    assert (tmp_path / "runs/r/checkpoints/LATEST").read_text() == "step-00001"
+    (row,) = (tmp_path / "runs/r/metrics.jsonl").read_text().splitlines()
+    assert json.loads(row)["grad_norm"] > 0
+    assert (tmp_path / "runs/r/summary.json").is_file()
