@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from agents.chat import load_chat
 from gym_code.errors import ConfigError, GymCodeError, InputError
@@ -37,6 +38,7 @@ from train.curriculum import Curriculum
 from train.distributed import Ranks, joined
 from train.engine.choose import open_engine
 from train.groups import Group, open_rollouts
+from train.hub import locate
 from train.loss import OBJECTIVES
 from train.metrics import MetricsLog, step_metrics
 from train.model import checkpoint_activations, device_of, load_adapter, load_base, with_adapter
@@ -403,7 +405,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.plan:
             show(make_plan(config), console)
             return 0
-        require(config)
+        for item in require(config):
+            console.print(f"[yellow]warning:[/] {escape(item.what)} ({escape(item.mend)})", soft_wrap=True)
+        locate(config.model)
         if options.wandb is not None:
             require_wandb()
         with joined(config.sharding, config.device) as ranks:

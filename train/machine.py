@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gym_code.errors import ConfigError
 from train.config import Config
@@ -24,14 +25,12 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """What keeps a run from starting here, and the command or sentence that mends it.
-
-    blocking: false for what the run fetches itself where it can.
-    """
+    """What a run lacks on this machine, and the command or sentence that mends it."""
 
     what: str
     mend: str
-    blocking: bool = True
+    then: Literal["ends", "fetches", "warns"] = "ends"
+    """What a run does: it ends before it begins, fetches what is missing, or warns, for it may do."""
 
 
 def find_gpus() -> list[Gpu]:
@@ -88,7 +87,7 @@ def missing_weights(config: Config, shape: Shape) -> list[Missing]:
     absent = Missing(
         what=f"the weights are not in {HF_HUB_CACHE} ({size / 1e9:.1f} GB)",
         mend=f"hf download {model} (the run does it where the hub can be reached), or MODEL=/their/directory",
-        blocking=False,
+        then="fetches",
     )
     room = shutil.disk_usage(_existing(Path(HF_HUB_CACHE))).free
     if room > size:

@@ -20,7 +20,7 @@ from gym_code.errors import ConfigError, InputError
 from gym_code.synth.packages import chosen, is_real, real_packages
 from gym_code.task import load_suite
 from train.config import Config
-from train.hub import locate, read_config
+from train.hub import read_config
 from train.machine import (
     Gpu,
     Missing,
@@ -123,18 +123,18 @@ def make_plan(config: Config, gpus: Sequence[Gpu] | None = None) -> Plan:
     )
 
 
-def require(config: Config) -> None:
-    """Return when a run can start: with the weights on this machine, downloaded where they are not.
+def require(config: Config) -> list[Missing]:
+    """What a run should be warned of as it starts.
 
-    Raises `ConfigError`, in one line, for all that keeps it from starting.
+    Raises `ConfigError`, in one line, for all that is missing where some of it keeps the run from starting.
     """
     missing = make_plan(config).missing
-    if any(item.blocking for item in missing):
+    if any(item.then == "ends" for item in missing):
         raise ConfigError(
             "; ".join(f"{item.what} ({item.mend})" for item in missing),
             where=f"cannot train {config.model} here",
         )
-    locate(config.model)
+    return [item for item in missing if item.then == "warns"]
 
 
 def shape_of(model: str) -> Shape:
@@ -193,6 +193,7 @@ def _missing_gpus(
                     what=f"GPU {number} ({gpus[number].name}) has {gpus[number].memory / 1e9:.0f} GB, "
                     f"{wanted / 1e9:.0f} GB are needed",
                     mend=_mend(config, places, number),
+                    then="warns",  # reckoned, not tried
                 )
             )
     return found

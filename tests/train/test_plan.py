@@ -97,7 +97,9 @@ def test_servers_that_sleep_make_room_for_the_trainer() -> None:
     plan = make_plan(shared, gpus(80))
     needed = peak(plan.trainer) + CONTEXT + 40 * GB
     assert gpu_lacks(plan) == [f"GPU 0 (NVIDIA H100 80GB HBM3) has 80 GB, {needed / GB:.0f} GB are needed"]
-    sleeping = planned("qwen-14b", {"vllm_gpu_memory": 0.5, "forward_tokens": 32_768, "vllm_sleep": True, "staleness": 0})
+    sleeping = planned(
+        "qwen-14b", {"vllm_gpu_memory": 0.5, "forward_tokens": 32_768, "vllm_sleep": True, "staleness": 0}
+    )
     plan = make_plan(sleeping, gpus(80))
     assert max(resident(plan.trainer) + CONTEXT + 40 * GB, peak(plan.trainer) + CONTEXT + ASLEEP) < 80 * GB
     assert gpu_lacks(plan) == []
@@ -174,6 +176,13 @@ def test_a_run_that_cannot_start_says_everything_in_one_line(monkeypatch: pytest
     assert "vLLM is not installed (make vllm)" in said
     assert "the weights are not in" in said
     assert "\n" not in said
+
+
+def test_memory_that_seems_too_small_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("train.plan.find_gpus", lambda: gpus(20))
+    monkeypatch.setenv("GYM_CODE_VLLM", sys.executable)
+    (warning,) = require(planned("qwen-7b", {}))
+    assert warning.what == "GPU 0 (NVIDIA H100 80GB HBM3) has 20 GB, 38 GB are needed"
 
 
 def test_the_reference_run_lacks_nothing() -> None:
