@@ -77,7 +77,10 @@ def missing_boxes(config: Config) -> list[Missing]:
 def missing_weights(config: Config, shape: Shape) -> list[Missing]:
     """The weights, where they are not whole on this machine; and room for them, where that is missing too."""
     model, size = config.model, shape.parameters * 2.0  # hubs keep them in bf16
-    if model == "tiny" or Path(model).expanduser().is_dir() or not HUB_ID.fullmatch(model):
+    if (path := Path(model).expanduser()).is_dir():
+        lacking = missing_files(path)
+        return [Missing(what=f"{path} has no {lacking}", mend="the whole model there")] if lacking else []
+    if not HUB_ID.fullmatch(model):  # the tiny base, which is committed
         return []
     from huggingface_hub.constants import HF_HUB_CACHE
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from gym_code.errors import ConfigError
+from tests.train.hub_layout import write_hub_layout
 from train.config import Config, load_config
 from train.machine import Gpu, find_gpus
 from train.memory import ASLEEP, CONTEXT, conversation_bytes, peak, resident
@@ -176,6 +177,15 @@ def test_a_run_that_cannot_start_says_everything_in_one_line(monkeypatch: pytest
     assert "vLLM is not installed (make vllm)" in said
     assert "the weights are not in" in said
     assert "\n" not in said
+
+
+def test_a_directory_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    layout = write_hub_layout(tmp_path / "model")
+    assert make_plan(planned("tiny", {"model": str(layout)}), []).missing == ()
+    shard = sorted(layout.glob("*.safetensors"))[0]
+    shard.unlink()
+    (lack,) = make_plan(planned("tiny", {"model": str(layout)}), []).missing
+    assert (lack.what, lack.then) == (f"{layout} has no {shard.name}", "ends")
 
 
 def test_memory_that_seems_too_small_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
