@@ -32,7 +32,7 @@ FORCE ?=
 PYTEST ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
-.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox bench-learning bench-training bench-gpu
+.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox bench-learning bench-training bench-rollouts bench-gpu
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -162,6 +162,9 @@ bench-learning: setup $(ORACLE)  ## several seeds, a control, every objective, a
 
 bench-training: setup $(ORACLE)  ## trained tokens a second beside TRL (some minutes on quiet cores)
 	$(BIN)/python -m benchmarks.training_speed --readme
+
+bench-rollouts: setup vllm  ## rollouts beside a raw HTTP client, and with tools that wait (15 minutes on quiet cores)
+	$(BIN)/python -m benchmarks.rollouts --readme
 
 bench-gpu: setup  ## on a GPU: trained tokens a second, whole steps, a larger policy that learns (needs CUDA)
 	$(BIN)/python -m benchmarks.gpu --readme

@@ -1,0 +1,127 @@
+"""Who is timed on one vLLM server: our rollouts with instant tools, and a client that only posts.
+
+The rollouts are whole: engine, scheduler, chat format and tools. What makes the tools instant is where they
+act: boxes in memory, in which files are read and edited in microseconds, no program runs, and so nothing is
+graded. The client has one thread and one connection a conversation, knows every prompt beforehand, and
+throws its answers away but for their number of tokens.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from gym_code.errors import GymCodeError
+from gym_code.types import Trajectory
+from train.rollout import Order, Roller, turn_seed
+
+Script = Sequence[tuple[tuple[int, ...], int]]
+"""The requests of one conversation, one after the other: prompt and seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lap:
+    """What one contestant did in one round."""
+
+    tokens: int
+    """Sampled."""
+    requests: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Tokens sampled a second."""
+        return self.tokens / self.seconds
+
+
+def play(roller: Roller, orders: Sequence[Order]) -> tuple[Lap, list[Trajectory]]:
+    """Our rollouts: the episodes of the orders, from opening to the last completion and its tools.
+
+    Raises `GymCodeError` where a completion was lost.
+    """
+    began = time.perf_counter()
+    for order in orders:
+        roller.start(order)
+    played: list[Trajectory] = []
+    while finished := roller.advance():
+        played += [trajectory for _, trajectory in finished]
+    seconds = time.perf_counter() - began
+    if lost := [t.error for t in played if t.error and t.error.startswith("completion dropped")]:
+        raise GymCodeError(f"{len(lost)} completions were lost; the first: {lost[0]}")
+    said = [turn.completion for t in played for turn in t.turns if turn.completion]
+    lap = Lap(tokens=sum(len(c.token_ids) for c in said), requests=len(said), seconds=seconds)
+    return lap, played
+
+
+def scripts_of(played: Sequence[Trajectory]) -> list[Script]:
+    """The requests that episodes made, for a client that makes them again."""
+    return [
+        [(turn.prompt_token_ids, turn_seed(t.seed, number)) for number, turn in enumerate(t.turns)]
+        for t in played
+    ]
+
+
+class RawClient:
+    """Posts the scripts' requests, so many conversations at a time, and counts the tokens that come back."""
+
+    def __init__(self, url: str, key: str, sampling: dict[str, Any], conversations: int) -> None:
+        self._at = urlsplit(url).netloc
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._sampling, self._conversations = sampling, conversations
+
+    def play(self, scripts: Sequence[Script], salt: str) -> Lap:
+        """All scripts, once, from the adapter that was loaded last; `salt` names a prefix cache.
+
+        Raises `GymCodeError` for an answer that is no completion.
+        """
+        todo: queue.SimpleQueue[Script] = queue.SimpleQueue()
+        for script in scripts:
+            todo.put(script)
+        counts: list[int] = []
+        faults: list[str] = []
+        common = {"model": self._newest(), "cache_salt": salt, **self._sampling}
+        threads = [
+            threading.Thread(target=self._converse, args=(todo, common, counts, faults))
+            for _ in range(self._conversations)
+        ]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - began
+        if faults or len(counts) != sum(map(len, scripts)):
+            raise GymCodeError(f"the raw client failed: {(faults or ['requests were lost'])[0]}")
+        return Lap(tokens=sum(counts), requests=len(counts), seconds=seconds)
+
+    def _newest(self) -> str:
+        connection = http.client.HTTPConnection(self._at)
+        with closing(connection):
+            connection.request("GET", "/v1/models", headers=self._headers)
+            return str(json.loads(connection.getresponse().read())["data"][-1]["id"])
+
+    def _converse(
+        self, todo: queue.SimpleQueue[Script], common: dict[str, Any], counts: list[int], faults: list[str]
+    ) -> None:
+        connection = http.client.HTTPConnection(self._at)
+        try:
+            while True:
+                for prompt, seed in todo.get_nowait():
+                    body = json.dumps({**common, "prompt": prompt, "seed": seed})
+                    connection.request("POST", "/v1/completions", body, self._headers)
+                    answer = connection.getresponse().read()
+                    counts.append(len(json.loads(answer)["choices"][0]["token_ids"]))
+        except queue.Empty:
+            return
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+            faults.append(f"{type(error).__name__}: {error}")
+        finally:
+            connection.close()
