@@ -40,16 +40,16 @@ from train.engine.choose import open_engine
 from train.groups import Group, open_rollouts
 from train.hub import locate
 from train.loss import OBJECTIVES
-from train.metrics import MetricsLog, step_metrics
 from train.model import checkpoint_activations, device_of, load_adapter, load_base, with_adapter
 from train.plan import make_plan, require
 from train.plan_text import show
-from train.report import write_report
+from train.report.metrics import MetricsLog, step_metrics
+from train.report.screen import Screen
+from train.report.sinks import open_sinks, require_wandb
+from train.report.summary import write_report
 from train.rollout import Bounds, Roller
-from train.screen import Screen
 from train.segments import segments_of
 from train.sft import rejection_step, warm_start
-from train.sinks import open_sinks, require_wandb
 from train.solutions import demonstrated_segments
 from train.stages import open_stages
 from train.update import update

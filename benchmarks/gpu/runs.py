@@ -20,8 +20,8 @@ from rich.console import Console
 from gym_code.errors import GymCodeError
 from train.config import load_config
 from train.grpo import train
-from train.metrics import read_rows
 from train.model import tiny_config
+from train.report.metrics import read_rows
 from train.tiny_base import Recipe, build
 
 WARM_UP = 1

@@ -15,8 +15,8 @@ from gym_code.types import Completion, Reward, Segment, Stop, Trajectory, Turn
 from train.config import load_config
 from train.evaluate import TaskScore, held_out_tasks
 from train.grpo import run_directory
-from train.metrics import MetricsLog, family_label, flat, step_metrics
-from train.sinks import WANDB_ID, TensorBoard, WeightsAndBiases, open_sinks
+from train.report.metrics import MetricsLog, family_label, flat, step_metrics
+from train.report.sinks import WANDB_ID, TensorBoard, WeightsAndBiases, open_sinks
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,8 +231,8 @@ REPORT = """
 import json, sys
 from pathlib import Path
 from gym_code.errors import ConfigError
-from train.metrics import MetricsLog
-from train.sinks import open_sinks
+from train.report.metrics import MetricsLog
+from train.report.sinks import open_sinks
 
 run, done, row = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 try:

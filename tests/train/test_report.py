@@ -9,11 +9,12 @@ import pytest
 
 from gym_code.records import append
 from gym_code.types import Completion, Reward, Stop, ToolCall, ToolResult, Trajectory, Turn
-from train.charts import Series, line_chart, number_text, share_chart, ticks
 from train.config import load_config, to_toml
 from train.evaluate import TaskScore, dump
-from train.report import evaluations, main, write_report
-from train.samples import samples_of
+from train.report.__main__ import main
+from train.report.charts import Series, line_chart, number_text, share_chart, ticks
+from train.report.samples import samples_of
+from train.report.summary import evaluations, write_report
 
 CONFIG = load_config("tiny", {"seed": 4})
 HOSTILE = "</script><img src=x onerror=alert(1)> ]]> &amp; '\" \x00\x1b[31m \ud800 <!-- </pre></details>"

@@ -4,7 +4,7 @@ from typing import Any
 from rich.console import Console
 
 from train.config import load_config
-from train.screen import Screen, plain_line, sparkline, time_bar
+from train.report.screen import Screen, plain_line, sparkline, time_bar
 
 CONFIG = load_config("tiny", {"steps": 40, "seed": 4})
 

@@ -20,7 +20,7 @@ from gym_code.types import Segment, Stop, Trajectory
 from train.advantages import weighted_reward
 from train.checkpoint import write_whole
 from train.evaluate import TaskScore
-from train.sinks import Sink
+from train.report.sinks import Sink
 
 T = TypeVar("T")
 

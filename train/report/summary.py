@@ -1,29 +1,20 @@
-"""The report of a run: `summary.json`, `curve.png` and `report.html`.
-
-    python -m train.report runs/NAME
-
-writes the page of what is there so far, while the run goes on or after it was cut off. A finished run has
-written all three by itself.
-"""
+"""What a finished run came to: `summary.json`, `curve.png` and `report.html`."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gym_code.errors import ConfigError, InputError
 from gym_code.stats import mean, mean_interval, paired_gain
 from train.checkpoint import write_whole
-from train.config import Config, load_config
+from train.config import Config
 from train.evaluate import TaskScore, load
-from train.metrics import Row, read_rows
-from train.page import page
-from train.samples import samples_of
+from train.report.metrics import Row
+from train.report.page import page
+from train.report.samples import samples_of
 
 
 def write_report(run: Path, config: Config, rows: Sequence[Row], *, wall_seconds: float) -> dict[str, Any]:
@@ -160,27 +151,3 @@ def _draw(path: Path, summary: Mapping[str, Any], rows: Sequence[Row]) -> None:
     bars.grid(alpha=0.25, axis="x")
     bars.legend(fontsize=8)
     figure.savefig(path, dpi=120)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the page of a run; exit status 2 where there is no run to report."""
-    parser = argparse.ArgumentParser(prog="train.report", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="a run's directory, runs/NAME")
-    run = parser.parse_args(argv).run
-    try:
-        if not (run / "config.toml").is_file():
-            raise ConfigError(
-                "no run", where=str(run), expected="a directory with a config.toml", found="none"
-            )
-        finished = run / "summary.json"
-        summary = json.loads(finished.read_bytes()) if finished.is_file() else None
-        config = load_config(str(run / "config.toml"), {})
-        print(write_page(run, config, read_rows(run / "metrics.jsonl"), summary))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from train.config import Config
-from train.metrics import PARTS, WORK, Row, flat
+from train.report.metrics import PARTS, WORK, Row, flat
 
 LAST = 8
 """Steps in the table."""

@@ -15,11 +15,11 @@ from typing import Any
 
 from gym_code.stats import mean, mean_interval
 from gym_code.types import Turn
-from train.charts import Series, line_chart, share_chart, span, sparkline
 from train.config import Config
 from train.evaluate import TaskScore
-from train.metrics import PARTS, WORK, Row, flat
-from train.samples import Sample
+from train.report.charts import Series, line_chart, share_chart, span, sparkline
+from train.report.metrics import PARTS, WORK, Row, flat
+from train.report.samples import Sample
 
 STYLE = Path(__file__).with_name("page.css")
 MOST_TEXT = 4000
