@@ -52,6 +52,7 @@ LEAST = {
     "forward_tokens": 0,
     "promote_at": 0.0,
     "promote_after": 1,
+    "stage_groups": 0,
     "earlier_share": 0.0,
     "rate_window": 1,
     "retry_every": 2,
@@ -90,6 +91,8 @@ class Config:
     """The next stage begins when the units of a stage are solved this often on average; above 1: never."""
     promote_after: int = 64
     """Fewest groups of a stage before the next can begin."""
+    stage_groups: int = 0
+    """Groups of a stage after which the next begins however little was solved; 0: never."""
     earlier_share: float = 0.1
     """The share of draws that stays with earlier stages."""
     rate_window: int = 3

@@ -99,8 +99,9 @@ class Curriculum:
             return
         self._seen += 1
         solved = (self.solve_rate or 0.0) >= self._config.promote_at
-        enough = self._seen >= self._config.promote_after
-        if solved and enough and self._stage + 1 < len(self._stages):
+        enough = solved and self._seen >= self._config.promote_after
+        over = 0 < self._config.stage_groups <= self._seen
+        if (enough or over) and self._stage + 1 < len(self._stages):
             self._stage, self._seen = self._stage + 1, 0
 
     def state(self) -> dict[str, JSON]:

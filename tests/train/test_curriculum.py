@@ -105,6 +105,17 @@ def test_a_stage_that_is_solved_makes_way_for_the_next() -> None:
     assert {draw.task_id for draw in draws if draw.stage == 1} <= set(draws[1].suite.ids())
 
 
+def test_a_stage_that_is_not_solved_is_left_after_so_many_groups() -> None:
+    config = three_families(stages=["procedural", LISTED], stage_groups=3, skip_flat=False)
+    made = Curriculum(config)
+    stages = []
+    for number in range(8):
+        draw = made.draw(number)
+        stages.append(made.metrics()["stage"])
+        made.record(draw, [0.0, 0.0])
+    assert stages == [0.0] * 3 + [1.0] * 5
+
+
 def test_a_late_group_of_an_earlier_stage_does_not_promote() -> None:
     config = three_families(stages=["procedural", LISTED, "starter"], promote_after=1, skip_flat=False)
     curriculum = Curriculum(config)
