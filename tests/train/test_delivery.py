@@ -5,7 +5,8 @@ It speaks what the engine uses of vLLM's API and computes real logprobs, with th
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,13 @@ def model() -> Any:
     return small_policy()
 
 
-def engine_on(model: Any, servers: list[Server], directory: Path, *, sleeps: bool = False) -> VllmEngine:
-    replicas = [Replica(server.url, connections=8) for server in servers]
+def engine_on(
+    model: Any, servers: Sequence["Server | Ours"], directory: Path, *, sleeps: bool = False
+) -> VllmEngine:
+    replicas = [
+        Replica(server if isinstance(server, Ours) else server.url, connections=8)  # type: ignore[arg-type]
+        for server in servers
+    ]
     return VllmEngine(
         model,
         replicas,
@@ -258,6 +264,49 @@ def test_generation_goes_on_at_the_replicas_that_are_left(
     servers[1].faults.add("dead")
     with pytest.raises(EngineError, match="no vLLM server is left"):
         generate(engine, [ask(0)], ONE)
+    engine.close()
+
+
+class Ours:
+    """Stands for a process of the trainer's own, which can be started again and has then forgotten all."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.url, self.log, self.launches = server, server.url, Path("vllm-0.log"), 1
+
+    def alive(self) -> bool:
+        return "dead" not in self.server.faults
+
+    def launch(self) -> None:
+        time.sleep(0.5)  # meanwhile every conversation comes to wait for this server
+        self.launches += 1
+        self.server.adapters.clear()
+        self.server.faults.discard("dead")
+
+    def wait(self, answers: Callable[[], bool], _: object) -> None:
+        assert answers()
+
+    def close(self) -> None:
+        self.server.faults.add("dead")
+
+    def tail(self) -> str:
+        return "killed"
+
+
+def test_the_last_server_dies_under_every_conversation_and_is_started_again(
+    model: Any, servers: list[Server], tmp_path: Path
+) -> None:
+    engine = engine_on(model, [Ours(servers[0])], tmp_path)
+    engine.set_version(0)
+    servers[0].faults.add("dead")
+    for number in range(8):
+        engine.submit(ask(number), ONE)
+    made: dict[str, Completion | Dropped] = {}
+    deadline = time.monotonic() + 30
+    while len(made) < 8 and time.monotonic() < deadline:
+        made |= dict(engine.collect(1.0))
+    assert len(made) == 8
+    assert all(isinstance(completion, Completion) for completion in made.values())
+    assert engine.take_metrics()["revived"] == 1
     engine.close()
 
 

@@ -29,6 +29,7 @@ from gym_code.types import Completion
 from train.engine.base import DeliveryError, Dropped, EngineError, ReplicaError, Request, Sampling
 from train.engine.delivery import (
     LOOSE,
+    PROMPTS,
     TOLERANCE,
     Probe,
     Proof,
@@ -80,6 +81,8 @@ class VllmEngine:
         self._replica_of: dict[str, Replica] = {}
         self._lock, self._reviving = threading.Lock(), threading.Lock()
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="vllm")
+        # Apart from them: while a server is proven, all others may be waiting for it.
+        self._probing = ThreadPoolExecutor(max_workers=min(PROMPTS, concurrency), thread_name_prefix="probe")
         self._asked: dict[str, Future[Completion | Dropped]] = {}
         self._completed: queue.SimpleQueue[str] = queue.SimpleQueue()
         """Keys of requests that are complete; the empty key has a waiting `collect` return."""
@@ -195,6 +198,7 @@ class VllmEngine:
                 self._unload(replica, self._names)
             replica.close()
         self._threads.shutdown(wait=True)
+        self._probing.shutdown(wait=True)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _complete(self, request: Request, sampling: Sampling) -> Completion | Dropped:
@@ -367,7 +371,7 @@ class VllmEngine:
                 | {"logprobs": len(tokens), "logprob_token_ids": list(tokens)}
                 for prompt, tokens in zip(self._probe.prompts_PL, self._probe.tokens_PK, strict=True)
             ]
-            answers = self._threads.map(lambda body: replica.post("/v1/completions", body), bodies)
+            answers = self._probing.map(lambda body: replica.post("/v1/completions", body), bodies)
             try:
                 rows = [
                     _fixed(answer, tokens)
