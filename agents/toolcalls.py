@@ -26,7 +26,7 @@ NO_XML = (
 NO_LLAMA = 'no tool call found; write one as {"name": ..., "parameters": {...}}'
 
 _CLOSE = re.compile(r"\s*</tool_call>")
-_FENCED = re.compile(r"<tools>\s*(.*?)\s*</tools>|```(?:json)?\s*([\[{].*?[\]}])\s*```", re.DOTALL)
+_FENCED = re.compile(r"<tools>(.*?)</tools>|```(?:json)?\s*([\[{].*?[\]}])\s*```", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([^>\n]+)>")
 _PARAMETER = re.compile(
     # A value may hold anything but what ends it: `</parameter>` counts where the call goes on or ends.

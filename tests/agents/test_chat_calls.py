@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from agents.toolcalls import hermes_calls, lenient_hermes_calls, llama_calls, number_calls, xml_calls
@@ -74,6 +76,12 @@ def test_qwen25_coders_other_ways_are_read(text: str, calls: list[object]) -> No
 )
 def test_what_only_looks_like_a_call_is_none(text: str) -> None:
     assert "no tool call found" in lenient_hermes_calls(text)
+
+
+def test_a_turn_of_blank_lines_is_read_at_once() -> None:
+    began = time.process_time()
+    assert "no tool call found" in lenient_hermes_calls("<tools>" + "\n" * 2000)
+    assert time.process_time() - began < 1
 
 
 def test_values_of_xml_calls_take_the_types_of_the_schema() -> None:
