@@ -14,13 +14,14 @@ With staleness 0 every batch is played by the weights that it updates.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gym_code.errors import SandboxClosed
 from gym_code.types import JSON, Trajectory, canonical_digest
+from train.advantages import weighted_reward
 from train.config import Config
 from train.curriculum import Curriculum, Draw
 from train.engine.base import Sampling
@@ -44,10 +45,13 @@ class Group:
         """The reward of each sample, None where it is ungraded."""
         return [None if t.reward is None else t.reward.value for t in self.trajectories]
 
-    @property
-    def flat(self) -> bool:
-        """Whether its rewards tell no sample from another: fewer than two valid ones, or all the same."""
-        valid = [value for value in self.rewards if value is not None]
+    def flat(self, weights: Mapping[str, float]) -> bool:
+        """Whether its rewards tell no sample from another: fewer than two valid ones, or all the same.
+
+        weights: as in `weighted_reward`, so that it is the rewards learned from that are compared.
+        """
+        rewards = [weighted_reward(t.reward, weights) for t in self.trajectories]
+        valid = [value for value in rewards if value is not None]
         return len(valid) < 2 or len(set(valid)) == 1
 
 
@@ -104,9 +108,10 @@ class Lockstep:
         groups: list[Group] = []
         left_out: list[Group] = []
         refills = int(self._config.refill * self._config.groups)
+        weights = dict(self._config.reward_weights)
         while wanted := self._config.groups - len(groups):
             for group in self._round(wanted, version):
-                if group.flat and len(left_out) < refills:
+                if group.flat(weights) and len(left_out) < refills:
                     left_out.append(group)
                 else:
                     groups.append(group)
@@ -298,7 +303,7 @@ class AsCompleted:
         trajectories = [group.trajectories[o.sample_id] for o in orders_of(group.draw, self._config)]
         made = group_of(group.draw, trajectories, self._version)
         self._curriculum.record(made.draw, made.rewards)
-        if made.flat and self._refills:
+        if self._refills and made.flat(dict(self._config.reward_weights)):
             self._refills, self._credit = self._refills - 1, self._credit + 1
             self._left_out.append(made)
         else:

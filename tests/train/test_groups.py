@@ -33,9 +33,12 @@ class Toys:
     """A roller whose episodes take `ticks(order)` calls of `advance` and earn `reward(order)`."""
 
     def __init__(
-        self, reward: Callable[[Order], float | None], ticks: Callable[[Order], int] = lambda _: 1
+        self,
+        reward: Callable[[Order], float | None],
+        ticks: Callable[[Order], int] = lambda _: 1,
+        parts: Callable[[Order], dict[str, float]] = lambda _: {},
     ) -> None:
-        self.reward, self.ticks = reward, ticks
+        self.reward, self.ticks, self.parts = reward, ticks, parts
         self.left: dict[Order, int] = {}
         self.version = 0
         self.begun: list[int] = []
@@ -81,7 +84,7 @@ class Toys:
             limits=Limits(),
             turns=(Turn(prompt_token_ids=(0,), completion=said),),
             stop=Stop.SUBMITTED,
-            reward=Reward(value=self.reward(order)),
+            reward=Reward(value=self.reward(order), parts=self.parts(order)),
         )
 
 
@@ -132,8 +135,19 @@ def test_flat_groups_are_left_out_and_played_instead_up_to_the_refill() -> None:
 def test_without_refill_flat_groups_are_handed_out() -> None:
     batch = lockstep(Toys(flat_if({0, 1}))).take(0)
     assert [g.draw.number for g in batch.groups] == [0, 1]
-    assert [g.flat for g in batch.groups] == [True, True]
+    assert [g.flat({}) for g in batch.groups] == [True, True]
     assert batch.left_out == ()
+
+
+def test_groups_that_differ_in_what_is_weighted_are_not_flat() -> None:
+    """Nothing is solved, and the shaped parts say which sample came nearer."""
+    shaped = {"/0": {"shaped": 0.5}, "/1": {"shaped": 0.0}}
+    for made in (lockstep, as_completed):
+        toys = Toys(lambda _: 0.0, parts=lambda order: shaped[order.sample_id[-2:]])
+        weights = {"resolved": 1.0, "shaped": 0.2}
+        batch = made(toys, refill=1.0, reward_weights=weights).take(0)
+        assert [g.draw.number for g in batch.groups] == [0, 1]
+        assert batch.left_out == ()
 
 
 def test_law_11_in_lockstep_a_round_with_a_fault_is_played_again_whole() -> None:
@@ -176,7 +190,7 @@ def test_law_3_a_lasting_fault_is_handed_out_as_ungraded() -> None:
     batch = lockstep(toys).take(0)
     assert toys.begun == [0, 0, 1, 1] * 3
     assert [g.rewards for g in batch.groups] == [[1.0, 0.0], [None, 0.0]]
-    assert [g.flat for g in batch.groups] == [False, True]
+    assert [g.flat({}) for g in batch.groups] == [False, True]
 
 
 def test_law_11_a_resumed_lockstep_draws_what_the_whole_run_draws() -> None:
