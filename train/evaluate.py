@@ -205,20 +205,26 @@ def main() -> None:
 
 
 def print_table(scores: Sequence[TaskScore]) -> None:
-    """The scores by family."""
+    """The scores by family; what could not be graded counts for nothing."""
     console = Console()
     for family in dict.fromkeys(score.family for score in scores):
-        of_family = [s for s in scores if s.family == family]
-        console.print(
-            f"{family:14} pass@1 {mean([s.pass1 for s in of_family]):.2f}  "
-            f"greedy {mean([s.greedy or 0.0 for s in of_family]):.2f}"
-        )
+        rates, greedy = _graded([s for s in scores if s.family == family])
+        console.print(f"{family:14} pass@1 {mean(rates):.2f}  greedy {mean(greedy):.2f}")
     for label, wanted in (("trained families", True), ("left out", False)):
-        rates = [s.pass1 for s in scores if s.trained is wanted]
+        rates, greedy = _graded([s for s in scores if s.trained is wanted])
         if rates:
             low, high = mean_interval(rates)
-            greedy = mean([s.greedy or 0.0 for s in scores if s.trained is wanted])
-            console.print(f"{label}: pass@1 {mean(rates):.3f} [{low:.3f}, {high:.3f}], greedy {greedy:.3f}")
+            console.print(
+                f"{label}: pass@1 {mean(rates):.3f} [{low:.3f}, {high:.3f}], greedy {mean(greedy):.3f}"
+            )
+    if ungraded := sum(score.ungraded for score in scores):
+        console.print(f"ungraded episodes: {ungraded}")
+
+
+def _graded(scores: Sequence[TaskScore]) -> tuple[list[float], list[float]]:
+    """pass@1 and greedy rewards of the tasks that have them."""
+    rates = [score.pass1 for score in scores if score.samples]
+    return rates, [score.greedy for score in scores if score.greedy is not None]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from gym_code.task import load_suite
 from tests.train.small_model import small_policy
 from train.checkpoint import save_best
 from train.config import load_config
-from train.evaluate import TaskScore, pass1_of, procedural_tasks, suite_tasks, tasks_on_the_way
+from train.evaluate import TaskScore, pass1_of, print_table, procedural_tasks, suite_tasks, tasks_on_the_way
 
 
 def score(*samples: float, trained: bool = True) -> TaskScore:
@@ -27,6 +27,17 @@ def test_the_tasks_on_the_way_are_the_first_of_trained_families() -> None:
 
 def test_pass1_is_over_graded_tasks_of_trained_families() -> None:
     assert pass1_of([score(1.0, 0.0), score(1.0, 1.0), score(), score(0.0, trained=False)]) == 0.75
+
+
+def test_law_3_the_table_counts_no_ungraded_episode_as_0(capsys: pytest.CaptureFixture[str]) -> None:
+    graded = TaskScore(task_id="a", family="f", trained=True, samples=(1.0,), greedy=1.0, ungraded=0)
+    print_table(
+        [graded, TaskScore(task_id="b", family="f", trained=True, samples=(), greedy=None, ungraded=2)]
+    )
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].split() == ["f", "pass@1", "1.00", "greedy", "1.00"]
+    assert said[1] == "trained families: pass@1 1.000 [1.000, 1.000], greedy 1.000"
+    assert said[2] == "ungraded episodes: 2"
 
 
 def test_other_suites_give_their_tasks_for_evaluation_alone() -> None:
