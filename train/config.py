@@ -42,7 +42,6 @@ LEAST = {
     "clip_low": 0.0,
     "clip_high": 0.0,
     "kl_coef": 0.0,
-    "tis_cap": 0.0,
     "pack_length": 0,
     "episodes": 0,
     "tool_seconds": 0.0,
@@ -63,7 +62,18 @@ LEAST = {
     "rejection_below": 0.0,
     "eval_every": 0,
     "eval_every_tasks": 1,
+    "eval_tasks": 0,
+    "eval_held_out_tasks": 0,
+    "eval_samples": 1,
+    "checkpoint_every": 1,
+    "workers": 1,
+    "lora_rank": 1,
+    "max_tokens": 1,
+    "warmup_steps": 0,
+    "learning_rate": 0.0,
 }
+ABOVE_0 = ("temperature", "tis_cap", "length_norm", "max_grad_norm", "lora_alpha")
+"""Divided by, or nothing would be learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,8 +343,14 @@ def _checked(values: dict[str, Any], where: str) -> Config:
             raise ConfigError(
                 "too small", where=f"{where}: {key}", expected=f">= {least}", found=checked[key]
             )
-    if checked.get("stages") == ():
-        raise ConfigError("no stage", where=f"{where}: stages", expected="at least one suite", found="none")
+    for key in ABOVE_0:
+        if key in checked and not checked[key] > 0:
+            raise ConfigError("too small", where=f"{where}: {key}", expected="> 0", found=checked[key])
+    for key in ("levels", "stages"):
+        if checked.get(key) == ():
+            raise ConfigError(
+                f"no {key[:-1]}", where=f"{where}: {key}", expected="at least one", found="none"
+            )
     if checked.get("earlier_share", 0.0) >= 1.0:
         raise ConfigError(
             "nothing is left for the present stage",
@@ -351,7 +367,28 @@ def _checked(values: dict[str, Any], where: str) -> Config:
         )
     _check_deterministic(checked, where)
     _check_places(checked, where)
-    return Config(**checked)
+    made = Config(**checked)
+    _check_room(made, where)
+    return made
+
+
+def _check_room(config: Config, where: str) -> None:
+    """What would leave no family to train on, or no episode room to say anything."""
+    unknown = [name for name in config.held_out_families if name not in BY_NAME]
+    if unknown or not config.trained_families:
+        raise ConfigError(
+            "unknown family" if unknown else "no family is left to train on",
+            where=f"{where}: held_out_families",
+            expected=f"some of {' '.join(BY_NAME)}",
+            found=" ".join(unknown or config.held_out_families),
+        )
+    if config.max_tokens >= config.max_length:
+        raise ConfigError(
+            "a completion leaves no room for a prompt",
+            where=f"{where}: max_tokens",
+            expected=f"less than max_length ({config.max_length})",
+            found=config.max_tokens,
+        )
 
 
 def _check_deterministic(checked: dict[str, Any], where: str) -> None:

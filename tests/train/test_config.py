@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from gym_code.errors import ConfigError
+from gym_code.synth.families import BY_NAME
 from gym_code.synth.packages import chosen, real_packages
 from train.config import load_config, parse_settings, to_toml
 from train.shapes import KNOWN
@@ -44,6 +45,14 @@ def test_the_digest_changes_with_any_value() -> None:
         ),
         ('model = "tiny"\nreward_weights = ["shaped"]\n', "reward_weights: wrong type .expected a table"),
         ('model = "tiny"\nlevels = ["a"]\n', "levels: wrong type .expected list of int"),
+        ('model = "tiny"\nlevels = []\n', "levels: no level"),
+        ('model = "tiny"\ntemperature = 0\n', "temperature: too small .expected > 0, found 0.0"),
+        ('model = "tiny"\ncheckpoint_every = 0\n', "checkpoint_every: too small .expected >= 1"),
+        ('model = "tiny"\nmax_tokens = 512\n', "max_tokens: a completion leaves no room .* less than max_le"),
+        (
+            'model = "tiny"\nheld_out_families = ["gap", "gapp"]\n',
+            "held_out_families: unknown family .expected some of .*, found gapp",
+        ),
         ("model = [", "not valid TOML"),
     ],
 )
@@ -53,6 +62,11 @@ def test_a_bad_config_says_where_and_what(tmp_path: Path, text: str, message: st
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(str(path), {})
     assert str(path) in str(caught.value)
+
+
+def test_a_family_is_left_to_train_on() -> None:
+    with pytest.raises(ConfigError, match="held_out_families: no family is left to train on"):
+        load_config("tiny", {"held_out_families": list(BY_NAME)})
 
 
 @pytest.mark.parametrize(
