@@ -139,6 +139,9 @@ def lengths(mask_BT: Tensor) -> Tensor:
     return mask_BT.sum(1, keepdim=True).clamp(min=1)
 
 
+_LARGEST = 20.0
+"""Log of the largest ratio that counts (5e8), far beyond any clip; fp32 overflows at 88."""
+
 # Surrogates: what is to be made large, token by token (B, T), and where it was clipped.
 # A quantity of a whole sequence stands at each of its tokens.
 
@@ -149,7 +152,7 @@ def token_clipped(log_ratio_BT: Tensor, _: Tensor, batch: Batch, rules: Rules) -
     PPO (Schulman et al. 2017), eq. 7; with an upper clip of its own, DAPO (Yu et al. 2025), eq. 10: what is
     unlikely may grow further than what is likely may shrink.
     """
-    return _clipped(log_ratio_BT.exp(), batch.advantages_BT, rules)
+    return _clipped(_ratio(log_ratio_BT), batch.advantages_BT, rules)
 
 
 def geometric_clipped(log_ratio_BT: Tensor, _: Tensor, batch: Batch, rules: Rules) -> tuple[Tensor, Tensor]:
@@ -157,7 +160,7 @@ def geometric_clipped(log_ratio_BT: Tensor, _: Tensor, batch: Batch, rules: Rule
 
     GSPO (Zheng et al. 2025), eq. 5 and 7. The mean varies little, so the clip is narrow (section 5.1).
     """
-    ratio_B1 = (log_ratio_BT.sum(1, keepdim=True) / lengths(batch.mask_BT)).exp()
+    ratio_B1 = _ratio(log_ratio_BT.sum(1, keepdim=True) / lengths(batch.mask_BT))
     return _clipped(ratio_B1, batch.advantages_BT, rules)
 
 
@@ -167,7 +170,7 @@ def product_clipped(log_ratio_BT: Tensor, _: Tensor, batch: Batch, rules: Rules)
     RLOO (Ahmadian et al. 2024) takes a completion as one action. On-policy its gradient is A * grad log
     p(sequence), the paper's REINFORCE; the ratio and its clip are PPO's, for the later steps on one batch.
     """
-    return _clipped(log_ratio_BT.sum(1, keepdim=True).exp(), batch.advantages_BT, rules)
+    return _clipped(_ratio(log_ratio_BT.sum(1, keepdim=True)), batch.advantages_BT, rules)
 
 
 def weighted_logprob(
@@ -180,6 +183,11 @@ def weighted_logprob(
     ratio_BT = log_ratio_BT.detach().exp()
     cap = 1 + rules.clip_high
     return ratio_BT.clamp(max=cap) * batch.advantages_BT * logprobs_BT, ratio_BT > cap
+
+
+def _ratio(log_ratio: Tensor) -> Tensor:
+    """exp, held where it would overflow: an infinite ratio that is clipped has no number for a gradient."""
+    return log_ratio.clamp(max=_LARGEST).exp()
 
 
 def _clipped(ratio: Tensor, advantages_BT: Tensor, rules: Rules) -> tuple[Tensor, Tensor]:

@@ -198,3 +198,24 @@ def test_the_forwards_of_a_step_add_up(name: str) -> None:
         )
         parts.append(float(policy_loss(torch.tensor(PROBS).log()[b : b + 1], batch, rules)[0]))
     assert sum(parts) == pytest.approx(whole, abs=1e-6)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_a_ratio_beyond_all_numbers_leaves_the_gradient_one(objective: str, advantage: float) -> None:
+    # Three tokens, each e^100 times as likely as it was: clipped where the advantage is positive.
+    logprobs_BT = torch.zeros(1, 3, requires_grad=True)
+    batch = Batch(
+        old_BT=torch.full((1, 3), -100.0),
+        advantages_BT=torch.full((1, 3), advantage),
+        mask_BT=torch.ones(1, 3),
+        sequences=1,
+        tokens=3,
+    )
+    loss, _ = policy_loss(logprobs_BT, batch, Rules(objective=objective, clip_low=0.2, clip_high=0.28))
+    loss.backward()
+    assert logprobs_BT.grad is not None
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logprobs_BT.grad).all()
+    if advantage > 0 and objective != "cispo":
+        assert not logprobs_BT.grad.any()
