@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 
@@ -31,7 +32,10 @@ class Replica:
         self.base = ""
         """The name that the server gives the model without an adapter."""
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._pool = urllib3.PoolManager(maxsize=connections, retries=False)
+        self._most = connections
+        self._pools: dict[str, urllib3.HTTPConnectionPool] = {}
+        """Connections by URL. A pool manager would look its pool up for every request, which takes as long as
+        the request."""
 
     @property
     def url(self) -> str:
@@ -99,15 +103,20 @@ class Replica:
         """Close the connections, and the server where it is ours."""
         if self.server is not None:
             self.server.close()
-        self._pool.clear()
+        for pool in self._pools.values():
+            pool.close()
 
     def _request(
         self, method: str, path: str, seconds: float, body: Mapping[str, Any] | None = None
     ) -> bytes:
         try:
-            answer = self._pool.request(
+            url = self.url
+            pool = self._pools.get(url) or self._pools.setdefault(
+                url, urllib3.connection_from_url(url, maxsize=self._most, retries=False)
+            )
+            answer = pool.urlopen(
                 method,
-                self.url + path,
+                urlsplit(url).path + path,
                 body=None if body is None else json.dumps(body),
                 headers=self._headers | {"Content-Type": "application/json"},
                 timeout=urllib3.Timeout(connect=10.0, read=seconds),
