@@ -6,8 +6,8 @@ reads a JSON object a line: `place`, where to run; `options`; `environment`; and
 operation that is not carried out any more (from 1; 0: none). It answers with the trainer's pid and, when that
 has ended, its exit status. Trainers are forks: everything is imported once. Each has its words in PLACE/log,
 and in PLACE/operations a line for every operation below PLACE/runs (a file opened, renamed, removed, or
-opened once more to be synced) before it is carried out. What libraries write in C++ or Rust shows when it is
-read or synced.
+opened once more to be synced) before it is carried out, with the seconds since the trainer was started. What
+libraries write in C++ or Rust shows when it is read or synced.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ OPERATIONS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.
 
 def watch(directory: Path, listing: int, last: int) -> None:
     """Note each operation below the directory; end this process before the one with the number `last`."""
-    count = 0
+    count, began = 0, time.monotonic()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
@@ -41,7 +42,7 @@ def watch(directory: Path, listing: int, last: int) -> None:
         if not path.is_relative_to(directory):
             return
         count += 1
-        os.write(listing, f"{event} {path.relative_to(directory)}\n".encode())
+        os.write(listing, f"{time.monotonic() - began:.3f} {event} {path.relative_to(directory)}\n".encode())
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -74,6 +74,8 @@ OPTIONS = ["--model", "small.toml", "--name", "r", "--threads", "1"]
 MARK = "GYM_CODE_KILLS"
 """An environment variable by which all processes of a case are found."""
 RUN_SECONDS = 900.0
+BUSY_SECONDS = 2.0
+"""How long is waited for a box in which something runs before any will do."""
 REST_SECONDS = 40.0
 """How long processes may take to end by themselves once their trainer is gone."""
 
@@ -128,7 +130,16 @@ class Reference:
 
     left: dict[str, Any]
     spans: dict[str, tuple[float, float]]
-    operations: int
+    operations: list[float]
+    """When each was begun."""
+
+    def point(self, case: Case) -> tuple[int, float]:
+        """How many operations come before the point of a case, and the seconds from the last of them to it:
+        another run is faster or slower, but does the same."""
+        first, last = self.spans[case.victim]
+        wanted = first + case.place * (last - first)
+        before = [began for began in self.operations if began <= wanted]
+        return len(before), wanted - max(before, default=0.0)
 
 
 def cases(count: int, seed: int, engine: str) -> list[Case]:
@@ -231,9 +242,14 @@ class Lane:
     def __enter__(self) -> Lane:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for trainer in self._started:
+    def stop(self) -> None:
+        """End what runs."""
+        for trainer in self._started[-1:]:
             trainer.kill()
+            trainer.wait(REST_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
         self._starter.kill()
         self._starter.wait()
 
@@ -253,7 +269,7 @@ class Lane:
         assert process.returncode == 0, (place / "log").read_text()
         problems = [*broken(place / "runs/r"), *self._left_behind(place)]
         assert not problems, problems
-        operations = len((place / "operations").read_text().splitlines())
+        operations = [float(line.split()[0]) for line in operations_of(place)]
         made = Reference(left=left(place / "runs/r"), spans=spans, operations=operations)
         shutil.rmtree(place)
         return made
@@ -262,7 +278,7 @@ class Lane:
         """Start a run, kill, resume, and look at what is left."""
         outcome = Outcome(case=case)
         place, began = self._place(str(case.number)), time.monotonic()
-        last = 1 + int(case.place * self.reference.operations) if case.victim == "operation" else 0
+        last = 1 + int(case.place * len(self.reference.operations)) if case.victim == "operation" else 0
         process = self._start(place, last)
         if last:
             outcome.at = self._await_operation(process, place)
@@ -319,18 +335,18 @@ class Lane:
 
     def _await_operation(self, process: Trainer, place: Path) -> str:
         self._wait(process)
-        lines = (place / "operations").read_text().splitlines()
-        return f"{phase(place / 'runs/r')}: before operation {len(lines)}, {lines[-1]}"
+        lines = operations_of(place)
+        return f"{phase(place / 'runs/r')}: before operation {len(lines)}, {lines[-1].split(maxsplit=1)[1]}"
 
     def _kill(self, process: Trainer, place: Path, case: Case) -> str:
         """Wait for the point and for a victim; what was killed, and in what part of the run."""
         draw = random.Random(f"{case.number}/{case.victim}")
-        first, last = self.reference.spans[case.victim]
-        began, wanted = time.monotonic(), first + case.place * (last - first)
+        operations, seconds = self.reference.point(case)
+        while process.wait(0) is None and len(operations_of(place)) < operations:
+            time.sleep(0.01)
+        process.wait(seconds)
+        until = time.monotonic() + BUSY_SECONDS
         while process.wait(0) is None:
-            if time.monotonic() - began < wanted:
-                time.sleep(0.005)
-                continue
             relatives = family(process.pid)
             self._shared = shared_by([process.pid, *(p.pid for p in relatives)])
             found = [p for p in relatives if p.kind == case.victim]
@@ -338,14 +354,17 @@ class Lane:
                 found = [Process(process.pid, 0, ())]
             parents = {p.parent for p in relatives}
             # Most boxes wait in the pool or for the policy: three in four times one in which something runs.
-            if case.victim == "box" and case.number % 4:
+            if case.victim == "box" and case.number % 4 and time.monotonic() < until:
                 found = [p for p in found if p.pid in parents]
             if found:
                 victim = draw.choice(found)
                 where = phase(place / "runs/r")
-                os.kill(victim.pid, signal.SIGKILL)
+                try:
+                    os.kill(victim.pid, signal.SIGKILL)
+                except ProcessLookupError:  # it has just ended by itself
+                    continue
                 busy = case.victim == "box" and victim.pid in parents
-                return f"{where}, after {wanted:.1f} s" + (", busy" if busy else "")
+                return f"{where}, {seconds:.1f} s after operation {operations}" + (", busy" if busy else "")
         return "nothing: the run was over before"
 
     def _left_behind(self, place: Path) -> list[str]:
@@ -378,6 +397,12 @@ def shared_by(pids: Iterable[int]) -> set[Path]:
         except OSError:
             continue
     return {path for path in found if path.is_relative_to("/dev/shm") and path.exists()}
+
+
+def operations_of(place: Path) -> list[str]:
+    """A line for each operation on files so far."""
+    listing = place / "operations"
+    return listing.read_text().splitlines() if listing.exists() else []
 
 
 def phase(run: Path) -> str:
@@ -482,6 +507,7 @@ def play(todo: Sequence[Case], lanes: Sequence[Lane], report: Path | None) -> li
                 outcome = lane.play(case)
             except Exception as error:  # one case must not end the others
                 outcome = Outcome(case=case, problems=[f"{type(error).__name__}: {error}"])
+                lane.stop()
             with lock:
                 done.append(outcome)
                 say(outcome)
