@@ -24,6 +24,7 @@ from train.logprob import packed_logprobs
 from train.pack import pack
 from train.segments import segments_of
 from train.solutions import resolved
+from train.update import apply_gradients
 
 KEPT_OF_A_GROUP = 4
 """Most episodes of one group that rejection sampling learns from, so that easy tasks do not fill the step."""
@@ -50,12 +51,9 @@ def fit(
             segments, ranks, tokens=config.forward_tokens, whole_groups=config.shared_prefix
         )
     ]
-    trained = [p for p in model.parameters() if p.requires_grad]
-    ranks.add([p.grad for p in trained])
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
-    optimizer.step()
+    norm = apply_gradients(model, optimizer, config, ranks)
     loss = sum(ranks.gather(losses))
-    return {"sft_loss": loss, "sft_segments": float(len(segments)), "sft_grad_norm": float(norm)}
+    return {"sft_loss": loss, "sft_segments": float(len(segments)), "sft_grad_norm": norm}
 
 
 def _backward(model: Any, segments: Sequence[Segment], config: Config, tokens: int, *, counts: bool) -> float:

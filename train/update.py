@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gym_code.errors import GymCodeError
 from gym_code.types import Segment
 from train.config import Config
 from train.distributed import Ranks, shares
@@ -115,15 +117,29 @@ def _optimizer_step(
     tokens = sum(sum(segment.action_mask_T) for segment in part)
     optimizer.zero_grad(set_to_none=True)
     made_here = [_backward(model, forward, config, len(part), tokens) for forward in forwards]
-    trained = [p for p in model.parameters() if p.requires_grad]
-    ranks.add([p.grad for p in trained])
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
-    optimizer.step()
+    norm = apply_gradients(model, optimizer, config, ranks)
     rows = [row for row in ranks.gather(made_here) if row]
     made = {key: sum(row[key] * row["tokens"] for row in rows) / tokens for key in rows[0]}
     made |= {key: max(row[key] for row in rows) for key in LARGEST}
     del made["tokens"]
-    return made | {"loss": sum(row["loss"] for row in rows), "grad_norm": float(norm)}
+    return made | {"loss": sum(row["loss"] for row in rows), "grad_norm": norm}
+
+
+def apply_gradients(model: Any, optimizer: torch.optim.Optimizer, config: Config, ranks: Ranks) -> float:
+    """Sum the gradients over all ranks, clip them, take the optimizer's step; their norm before clipping.
+
+    Raises `GymCodeError` where they are no numbers: the policy would be none either, from then on.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    ranks.add([p.grad for p in trained])
+    norm = float(torch.nn.utils.clip_grad_norm_(trained, config.max_grad_norm))
+    if not math.isfinite(norm):
+        raise GymCodeError(
+            "the gradient is infinite or no number; the last checkpoint is unharmed. A lower learning_rate "
+            "or dtype float32 may mend it"
+        )
+    optimizer.step()
+    return norm
 
 
 def _backward(model: Any, forward: _Forward, config: Config, sequences: int, tokens: int) -> dict[str, float]:

@@ -1,11 +1,13 @@
 """Optimizer steps on a small fixed batch."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
 import torch
 
+from gym_code.errors import GymCodeError
 from gym_code.types import Segment
 from tests.train.small_model import batch, sharp_policy
 from train.config import Config, load_config
@@ -55,6 +57,17 @@ def test_the_second_minibatch_is_what_it_was(options: dict[str, Any]) -> None:
     assert row["grad_norm"] == pytest.approx(0.558057457, abs=1e-6)
     assert row["mismatch"] == pytest.approx(0.690769196, abs=1e-5)
     assert float(gradients.norm()) == pytest.approx(0.621596515, abs=2e-6)
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_before_the_policy_is_none() -> None:
+    model = sharp_policy()
+    before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    rotten = [dataclasses.replace(s, advantages_T=(math.nan,) * len(s.token_ids_T)) for s in batch(model)]
+    with pytest.raises(GymCodeError, match="the gradient is infinite or no number"):
+        update(model, optimizer, rotten, load_config("tiny", SHIPPED), step=3)
+    after = [p for p in model.parameters() if p.requires_grad]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
 SMALL = {"pack_length": 64, "shared_prefix": True, "forward_tokens": 100, "gradient_checkpointing": True}
