@@ -112,9 +112,9 @@ def _learned(part: Mapping[str, Any]) -> list[str]:
         f"against their predecessor: {proofs['proven']} of {part['steps']}; from the trainer's new version "
         f"{proofs['new_largest']:.1e} nats at most, from its last one {proofs['last_smallest']:.1e} at "
         f"least, from the base {proofs['base_smallest']:.1e}",
-        f"- tokens sampled by the version of the step {part['fresh']:.0%}, by the one before "
-        f"{1 - part['fresh']:.0%}; mismatch of tokens of the step's own version at most "
-        f"{part['mismatch']:.1e} nats",
+        f"- tokens sampled by the policy of the step itself {part['fresh']:.0%}, the others by the one "
+        f"before; at the first step, which its own policy played, served and trained logprobs differ by "
+        f"{part['mismatch']:.1e} nats at most",
         f"- episodes ungraded {part['invalid']}, completions dropped {part['dropped']}, requests sent again "
         f"{part['retried']}",
     ]
