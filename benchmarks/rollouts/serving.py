@@ -1,9 +1,10 @@
 """Who is timed on one vLLM server: our rollouts with instant tools, and a client that only posts.
 
 The rollouts are whole: engine, scheduler, chat format and tools. What makes the tools instant is where they
-act: boxes in memory, in which files are read and edited in microseconds, no program runs, and so nothing is
-graded. The client has one thread and one connection a conversation, knows every prompt beforehand, and
-throws its answers away but for their number of tokens.
+act: boxes in memory, in which files are read and edited in microseconds and no program runs. So nothing can
+be graded either: the suite withholds the answers, and an episode ends as it submits. The client has one
+thread and one connection a conversation, knows every prompt beforehand, and throws its answers away but for
+their number of tokens.
 """
 
 from __future__ import annotations
@@ -15,16 +16,40 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from gym_code.errors import GymCodeError
-from gym_code.types import Trajectory
+from gym_code.errors import GymCodeError, SandboxError
+from gym_code.task import Suite
+from gym_code.types import Answer, StartTree, Task, Trajectory
 from train.rollout import Order, Roller, turn_seed
 
 Script = Sequence[tuple[tuple[int, ...], int]]
 """The requests of one conversation, one after the other: prompt and seed."""
+
+
+class Ungraded:
+    """A suite that withholds the answers."""
+
+    def __init__(self, suite: Suite) -> None:
+        self._suite, self.name = suite, suite.name
+
+    def ids(self) -> Sequence[str]:
+        """The ids of all tasks."""
+        return self._suite.ids()
+
+    def task(self, task_id: str) -> Task:
+        """The public half."""
+        return self._suite.task(task_id)
+
+    def start(self, task_id: str) -> StartTree:
+        """The tree the task begins from."""
+        return self._suite.start(task_id)
+
+    def answer(self, task_id: str) -> Answer:
+        """None is given: the episode stays ungraded, as where a box failed."""
+        raise SandboxError("nothing is graded here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +74,7 @@ def play(roller: Roller, orders: Sequence[Order]) -> tuple[Lap, list[Trajectory]
     """
     began = time.perf_counter()
     for order in orders:
-        roller.start(order)
+        roller.start(replace(order, suite=Ungraded(order.suite)))
     played: list[Trajectory] = []
     while finished := roller.advance():
         played += [trajectory for _, trajectory in finished]

@@ -163,6 +163,7 @@ def test_rollouts_with_instant_tools_are_whole_but_for_the_grade() -> None:
         len(turn.completion.token_ids) for t in trajectories for turn in t.turns if turn.completion
     )
     assert [t.stop for t in trajectories] == [Stop.SUBMITTED] * 2
+    assert all(t.error == "SandboxError: nothing is graded here" for t in trajectories)
     assert made.rate == made.tokens / made.seconds
 
 
