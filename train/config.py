@@ -15,7 +15,7 @@ from gym_code.synth.families import BY_NAME
 from gym_code.types import canonical_digest
 from train.hub import HUB_ID, read_config
 from train.loss import OBJECTIVES
-from train.shapes import KNOWN, read_shape
+from train.plan.shapes import KNOWN, read_shape
 
 CONFIGS = Path(__file__).parent / "configs"
 

@@ -41,8 +41,8 @@ from train.groups import Group, open_rollouts
 from train.hub import locate
 from train.loss import OBJECTIVES
 from train.model import checkpoint_activations, device_of, load_adapter, load_base, with_adapter
-from train.plan import make_plan, require
-from train.plan_text import show
+from train.plan.layout import make_plan, require
+from train.plan.text import show
 from train.report.metrics import MetricsLog, step_metrics
 from train.report.screen import Screen
 from train.report.sinks import open_sinks, require_wandb

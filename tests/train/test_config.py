@@ -7,7 +7,7 @@ from gym_code.errors import ConfigError
 from gym_code.synth.families import BY_NAME
 from gym_code.synth.packages import chosen, real_packages
 from train.config import load_config, parse_settings, to_toml
-from train.shapes import KNOWN
+from train.plan.shapes import KNOWN
 
 
 def test_a_config_written_is_read_back_the_same(tmp_path: Path) -> None:

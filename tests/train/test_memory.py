@@ -14,10 +14,10 @@ from gym_code.types import Segment
 from train.attention import use_segment_attention
 from train.config import load_config
 from train.logprob import packed_logprobs
-from train.memory import activation_bytes, forward_tokens, peak, trainer_parts
 from train.model import checkpoint_activations, with_adapter
 from train.pack import pack
-from train.shapes import KNOWN, Shape
+from train.plan.memory import activation_bytes, forward_tokens, peak, trainer_parts
+from train.plan.shapes import KNOWN, Shape
 
 RANK = 4
 
@@ -102,7 +102,7 @@ def segments(tokens: int) -> list[Segment]:
 def test_the_peak_of_an_update_is_as_reckoned(
     dtype: str, checkpointing: bool, width: int, vocab: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.memory.CHUNK", 256)
+    monkeypatch.setattr("train.plan.memory.CHUNK", 256)
     tokens, shape = 1024, shape_of(4, width, vocab)
     model = policy(shape, getattr(torch, dtype), checkpointing=checkpointing)
     packed = pack(segments(tokens), length=tokens)

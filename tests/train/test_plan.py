@@ -11,10 +11,10 @@ from rich.console import Console
 from gym_code.errors import ConfigError
 from tests.train.hub_layout import write_hub_layout
 from train.config import Config, load_config
-from train.machine import Gpu, find_gpus
-from train.memory import ASLEEP, CONTEXT, conversation_bytes, peak, resident
-from train.plan import Places, Plan, lay_out, make_plan, require, room, times
-from train.plan_text import show
+from train.plan.layout import Places, Plan, lay_out, make_plan, require, room, times
+from train.plan.machine import Gpu, find_gpus
+from train.plan.memory import ASLEEP, CONTEXT, conversation_bytes, peak, resident
+from train.plan.text import show
 
 ROOT = Path(__file__).parents[2]
 GB = 1e9
@@ -189,7 +189,7 @@ def test_a_directory_that_is_not_whole_is_told(tmp_path: Path) -> None:
 
 
 def test_memory_that_seems_too_small_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("train.plan.find_gpus", lambda: gpus(20))
+    monkeypatch.setattr("train.plan.layout.find_gpus", lambda: gpus(20))
     monkeypatch.setenv("GYM_CODE_VLLM", sys.executable)
     (warning,) = require(planned("qwen-7b", {}))
     assert warning.what == "GPU 0 (NVIDIA H100 80GB HBM3) has 20 GB, 38 GB are needed"

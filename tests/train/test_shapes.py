@@ -7,7 +7,7 @@ import torch
 
 from gym_code.errors import ConfigError
 from train.model import with_adapter
-from train.shapes import KNOWN, Shape, read_shape
+from train.plan.shapes import KNOWN, Shape, read_shape
 
 
 def config_of(shape: Shape, kind: str = "Qwen2") -> Any:

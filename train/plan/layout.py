@@ -4,8 +4,8 @@
 
 GPUs are dealt out as the run deals them: processes of the trainer from the first, servers from the last
 (`train/engine/server.py`); on one GPU both share it, in turn where the servers sleep. Memory is reckoned in
-`train/memory.py`. Times are rough: they follow from the work, from what a GPU can do at best and from the
-shares of that named below, and they leave out tools and tests.
+`train/plan/memory.py`. Times are rough: they follow from the work, from what a GPU can do at best and from
+the shares of that named below, and they leave out tools and tests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gym_code.synth.packages import chosen, is_real, real_packages
 from gym_code.task import load_suite
 from train.config import Config
 from train.hub import read_config
-from train.machine import (
+from train.plan.machine import (
     Gpu,
     Missing,
     find_gpus,
@@ -30,7 +30,7 @@ from train.machine import (
     missing_vllm,
     missing_weights,
 )
-from train.memory import (
+from train.plan.memory import (
     ASLEEP,
     CONTEXT,
     Part,
@@ -41,7 +41,7 @@ from train.memory import (
     server_parts,
     trainer_parts,
 )
-from train.shapes import KNOWN, Shape, read_shape
+from train.plan.shapes import KNOWN, Shape, read_shape
 
 SPEEDS = {
     "B200": (2250e12, 8.0e12),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from train.config import Config
 from train.logprob import CHUNK
-from train.shapes import Shape
+from train.plan.shapes import Shape
 
 CONTEXT = 1.5e9
 """Bytes that CUDA, its libraries and the allocator's gaps take on a process's GPU, more or less."""

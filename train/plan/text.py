@@ -1,4 +1,4 @@
-"""The plan of a run (`train/plan.py`) as it is printed."""
+"""The plan of a run (`train/plan/layout.py`) as it is printed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from train.memory import cache_part, peak
-from train.plan import Plan, room, times
+from train.plan.layout import Plan, room, times
+from train.plan.memory import cache_part, peak
 
 
 def show(plan: Plan, console: Console) -> None:

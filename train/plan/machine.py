@@ -12,7 +12,7 @@ from gym_code.errors import ConfigError
 from train.config import Config
 from train.engine.server import vllm_python
 from train.hub import HUB_ID, cached_files, missing_files
-from train.shapes import Shape
+from train.plan.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
