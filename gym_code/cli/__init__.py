@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gym_code.cli import episodes, images, machine, tasks, training
+from gym_code.cli import convert, episodes, images, machine, tasks, training
 from gym_code.cli.terminal import report_error
 from gym_code.errors import GymCodeError
 
@@ -26,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(machine.doctor)
+tasks.app.command("import")(convert.import_tasks)
+tasks.app.command("export")(convert.export_tasks)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(images.app, name="images")
 app.command()(episodes.run)

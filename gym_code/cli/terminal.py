@@ -41,6 +41,7 @@ def print_json(value: JSON) -> None:
 def report_error(error: Exception, *, as_json: bool) -> None:
     """One line that says what is wrong: on standard error, and as JSON where that was asked for.
 
+    An error that lists the problems of a file keeps a line for each on standard error.
     Standard output that takes nothing more (a full disk) is given up: what it still holds is dropped.
     """
     line = " ".join(str(error).split()) or type(error).__name__
@@ -52,7 +53,7 @@ def report_error(error: Exception, *, as_json: bool) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
-    sys.stderr.write(f"gym-code: {line}\n")
+    sys.stderr.write(f"gym-code: {error if hasattr(error, 'problems') else line}\n")
 
 
 def reward_json(reward: Reward | None) -> dict[str, JSON]:

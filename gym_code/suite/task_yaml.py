@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from gym_code.suite.fields import Fields
 
 KINDS = ("fix", "build")
-RUNNERS = ("pytest", "unittest")
+RUNNERS = ("pytest", "unittest", "django", "sympy", "official")
+"""`official`: only SWE-bench's own log parsers read what these tests print."""
+CHECKOUTS = ("start", "solution")
+"""What a task's image holds where no source tree is there: the start tree, or the solution with its tests."""
 LEVELS = ("line", "function", "class", "module", "feature", "application")
 GRADES = ("train", "eval")
 TRUST = ("high", "low")
@@ -24,7 +27,7 @@ EVAL_TYPES = ("pass_and_fail", "fail_only")
 DIFFICULTY = (0.0, 1.0)
 GYM_KEYS = frozenset({
     "kind", "source", "start_digest", "runner", "environment", "visible_tests", "limits", "removed", "level",
-    "difficulty", "licence", "grade", "seed", "evidence", "digest", "trust", "family", "mutants",
+    "difficulty", "licence", "grade", "seed", "evidence", "digest", "trust", "family", "mutants", "checkout",
 })  # fmt: skip
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -50,6 +53,8 @@ class TaskMeta:
     image: str
     source: str
     start_digest: str
+    """Both "" where `checkout` is given."""
+    checkout: Literal["start", "solution"] | None
     digest: str
     kind: Literal["fix", "build"]
     runner: str
@@ -82,14 +87,26 @@ def task_meta(fields: Fields, instance_id: str) -> TaskMeta:
         **({"gold_seconds": seconds} if isinstance(seconds, int | float) else {}),
     }
     fields.strings("gym.removed", [])
+    checkout = fields.choice("gym.checkout", CHECKOUTS) if _given(fields, "checkout") else None
+    if checkout is None:
+        version, commit = fields.text("version"), fields.text("base_commit", like=SHA1)
+        source, start_digest = (
+            fields.text("gym.source", like=ID),
+            fields.text("gym.start_digest", like=SHA256),
+        )
+    else:
+        version, commit = fields.text("version", ""), fields.text("base_commit", "")
+        source = start_digest = ""
+        _no_source(fields, environment)
     return TaskMeta(
         instance_id=fields.text("instance_id", like=ID),
         repo=fields.text("repo"),
-        version=fields.text("version"),
-        base_commit=fields.text("base_commit", like=SHA1),
+        version=version,
+        base_commit=commit,
         image=fields.text("image"),
-        source=fields.text("gym.source", like=ID),
-        start_digest=fields.text("gym.start_digest", like=SHA256),
+        source=source,
+        start_digest=start_digest,
+        checkout=cast("Literal['start', 'solution'] | None", checkout),
         digest=fields.text("gym.digest", like=SHA256),
         kind=cast("Literal['fix', 'build']", fields.choice("gym.kind", KINDS)),
         runner=fields.choice("gym.runner", RUNNERS, "pytest"),
@@ -97,10 +114,18 @@ def task_meta(fields: Fields, instance_id: str) -> TaskMeta:
         visible_tests=fields.strings("gym.visible_tests", []) if _given(fields, "visible_tests") else None,
         limits=_limits(fields),
         difficulty=fields.number("gym.difficulty", *DIFFICULTY, None),
-        family=fields.text("gym.family", "") or str(fields.get("gym.source", "")),
+        family=fields.text("gym.family", "") or source or str(fields.get("repo", "")),
         trust=cast("Literal['high', 'low']", fields.choice("gym.trust", TRUST, "low")),
         provenance=provenance,
     )
+
+
+def _no_source(fields: Fields, environment: Environment) -> None:
+    for name in ("source", "start_digest"):
+        if _given(fields, name):
+            fields.problem(f"gym.{name}", "nothing beside gym.checkout", fields.get(f"gym.{name}"))
+    if environment.image is None:
+        fields.problem("gym.environment.image", "the image that holds the tree", "nothing")
 
 
 def _given(fields: Fields, name: str) -> bool:
@@ -110,11 +135,13 @@ def _given(fields: Fields, name: str) -> bool:
 def _swebench_keys(fields: Fields, instance_id: str) -> None:
     if fields.get("instance_id", instance_id) != instance_id:
         fields.problem("instance_id", f"{instance_id}, the name of its directory", fields.get("instance_id"))
-    if fields.get("image") not in (None, expected_image(instance_id)):
+    foreign = _given(fields, "checkout")
+    if not foreign and fields.get("image") not in (None, expected_image(instance_id)):
         fields.problem("image", expected_image(instance_id), fields.get("image"))
     split = fields.choice("split", SPLITS)
-    fields.text("log_parser")
-    fields.choice("eval_type", EVAL_TYPES)
+    if not foreign:
+        fields.text("log_parser")
+        fields.choice("eval_type", EVAL_TYPES)
     if split != "deprecated" and not fields.strings("datasets"):
         fields.problem("datasets", "at least one data set", fields.get("datasets"))
 
@@ -126,14 +153,18 @@ def _environment(fields: Fields) -> Environment:
     for package in packages:
         if not PACKAGE.fullmatch(package):
             fields.problem(f"{name}.packages", "pinned requirements, name==version", package)
+    image = fields.text(f"{name}.image", None) or None
     env = fields.mapping(f"{name}.env", {})
     for key, value in env.items():
         if not isinstance(value, str):
             fields.problem(f"{name}.env.{key}", "text", value)
+    python = Environment().python
+    if image is None or fields.get(f"{name}.python") is not None:
+        python = fields.text(f"{name}.python", like=PYTHON)
     return Environment(
-        python=fields.text(f"{name}.python", like=PYTHON),
+        python=python,
         packages=tuple(sorted(packages)),
-        image=fields.text(f"{name}.image", None) or None,
+        image=image,
         env={key: str(value) for key, value in sorted(env.items())},
     )
 

@@ -26,7 +26,7 @@ from gym_code.suite.tree import read_tree
 from gym_code.types import JSON, Environment, Limits, canonical_digest, ordered_unique, tree_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gym_code.types import File
 
@@ -69,7 +69,14 @@ class TaskDraft:
     trust: Literal["high", "low"] = "low"
 
 
-def create_suite(path: str | Path, *, name: str, description: str = "", dataset: str = "") -> Path:
+def create_suite(
+    path: str | Path,
+    *,
+    name: str,
+    description: str = "",
+    datasets: Sequence[str] = (),
+    splits: Sequence[str] = ("test",),
+) -> Path:
     """Make an empty suite (its directory may exist, its `sweb.yaml` is replaced); the path of the suite."""
     root = Path(path)
     (root / "tasks").mkdir(parents=True, exist_ok=True)
@@ -77,10 +84,10 @@ def create_suite(path: str | Path, *, name: str, description: str = "", dataset:
     config = {
         "name": name,
         "description": description,
-        "datasets": [dataset or f"gym-code/{name}"],
-        "splits": ["test"],
+        "datasets": list(datasets) or [f"gym-code/{name}"],
+        "splits": list(splits),
     }
-    _replace(root / directory.SUITE_FILE, _yaml(config).encode())
+    _replace(root / directory.SUITE_FILE, task_text(config).encode())
     return root
 
 
@@ -141,7 +148,7 @@ def _files(draft: TaskDraft, start: Mapping[str, File], datasets: list[str]) -> 
         instance_id=draft.instance_id, source=draft.source, workdir=WORKDIR, environment=draft.environment
     )
     return {
-        directory.TASK_FILE: _yaml(meta).encode(),
+        directory.TASK_FILE: task_text(meta).encode(),
         directory.STATEMENT_FILE: draft.instruction.encode(),
         directory.TESTS_FILE: (json.dumps(tests, indent=2, ensure_ascii=False) + "\n").encode(),
         directory.GOLD_FILE: draft.gold_patch,
@@ -238,7 +245,8 @@ def digest_on_disk(path: Path, meta: Mapping[str, Any]) -> str:
     )
 
 
-def _yaml(value: Mapping[str, Any]) -> str:
+def task_text(value: Mapping[str, Any]) -> str:
+    """A mapping as `task.yaml` and `sweb.yaml` are written: keys in order, Unicode as it is."""
     return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=100)
 
 
