@@ -119,7 +119,7 @@ class Outcome:
     case: Case
     at: str = ""
     after: str = ""
-    """`resumed`, `went on`, or `stopped with N, resumed`."""
+    """`resumed`, `went on`, or `stopped with 1, 'error: ...', resumed`."""
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -285,16 +285,22 @@ class Lane:
         else:
             outcome.at = self._kill(process, place, case)
         status = self._wait(process)
-        outcome.after = "went on" if status == 0 else f"stopped with {status}, resumed"
+        log = (place / "log").read_text()
         if status == -signal.SIGKILL:
             outcome.after = "resumed"
-        elif status not in (0, 1) or "Traceback" in (place / "log").read_text():
-            outcome.problems.append(f"ended with {status}: {(place / 'log').read_text()[-2000:]}")
+        elif status == 0:
+            outcome.after = "went on"
+        else:
+            reason = next((line for line in log.splitlines() if line.startswith("error: ")), "")
+            outcome.after = f"stopped with {status}, {reason[:200]!r}, resumed"
+        if status not in (0, 1, -signal.SIGKILL):
+            outcome.problems.append(f"ended with {status}: {log[-2000:]}")
         if status:
             resume = ["--resume"] if (place / "runs/r").exists() else []
             status = self._wait(self._start(place, 0, *resume))
-        if status:
-            outcome.problems.append(f"resumed, it ends with {status}: {(place / 'log').read_text()[-2000:]}")
+        log = (place / "log").read_text()
+        if status or "Traceback" in log:
+            outcome.problems.append(f"ends with {status}: {log[-2000:]}")
         else:
             outcome.problems += broken(place / "runs/r")
             if self.engine == "torch":
@@ -365,7 +371,7 @@ class Lane:
                     continue
                 busy = case.victim == "box" and victim.pid in parents
                 return f"{where}, {seconds:.1f} s after operation {operations}" + (", busy" if busy else "")
-        return "nothing: the run was over before"
+        raise ValueError("nothing was killed: the run was over before")
 
     def _left_behind(self, place: Path) -> list[str]:
         """Processes, and what neither they nor `gc` removed."""
@@ -486,6 +492,7 @@ def prepared(root: Path, count: int, engine: str) -> Iterator[list[Lane]]:
             list(threads.map(Lane.prepare, lanes))
         if engine == "torch":
             assert all(lane.reference.left == lanes[0].reference.left for lane in lanes)
+            assert all(row["grad_norm"] > 0 for row in lanes[0].reference.left["metrics"])
         yield lanes
 
 
@@ -533,6 +540,22 @@ def say(outcome: Outcome) -> None:
         print(f"    PROBLEM {problem}", flush=True)
 
 
+def summary(done: Sequence[Outcome]) -> str:
+    """How it went on, victim by victim, as a table in Markdown."""
+    ways = ("went on", "resumed", "stopped")
+    rows = [
+        "| killed | times | went on | resumed | stopped, resumed | problems |",
+        "|---|---|---|---|---|---|",
+    ]
+    for victim in sorted({outcome.case.victim for outcome in done}):
+        of = [outcome for outcome in done if outcome.case.victim == victim]
+        counts = [sum(outcome.after.startswith(way) for outcome in of) for way in ways]
+        rows.append(
+            f"| {victim} | {len(of)} | {' | '.join(map(str, counts))} | {sum(bool(o.problems) for o in of)} |"
+        )
+    return "\n".join(rows)
+
+
 def main() -> int:
     """Play the cases; exit status 1 when one has a problem."""
     parser = argparse.ArgumentParser(prog="tests.train.kills")
@@ -552,6 +575,7 @@ def main() -> int:
     with prepared(root, options.lanes, options.engine) as lanes:
         print(f"a run takes {lanes[0].reference.spans['trainer'][1]:.0f} s", flush=True)
         done = play(todo, lanes, options.json)
+    print(summary(done))
     failed = [outcome for outcome in done if outcome.problems]
     print(
         f"{len(done)} kills, {len(failed)} with problems; what they left: {root}"
