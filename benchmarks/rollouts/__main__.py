@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -44,6 +45,7 @@ PARTS = ("serving", "waiting", "learned")
 
 def main() -> int:
     """Measure the parts that are asked for, keep the others, print the tables."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # server, boxes and directories are given back
     options = parse()
     path = options.out / "results.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
