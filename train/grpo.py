@@ -154,9 +154,12 @@ def learn_from(groups: Sequence[Group], config: Config, step: int) -> tuple[list
     advantages: list[float] = []
     for group in groups:
         advantages += advantages_of([weighted_reward(t.reward, weights) for t in group.trajectories])
-    if config.control == "shuffled":
-        advantages = shuffled(advantages, random.Random(f"{config.seed}/{step}/control"))
     trajectories = [t for group in groups for t in group.trajectories]
+    if config.control == "shuffled":
+        graded = [n for n, t in enumerate(trajectories) if t.reward and t.reward.value is not None]
+        dealt = shuffled([advantages[n] for n in graded], random.Random(f"{config.seed}/{step}/control"))
+        for n, advantage in zip(graded, dealt, strict=True):
+            advantages[n] = advantage
     segments = [
         segment
         for trajectory, advantage in zip(trajectories, advantages, strict=True)

@@ -316,9 +316,9 @@ class Roller:
         assert episode is not None
         text = self._chat.decode(completion.token_ids)
         calls = self._chat.parse(text, len(seat.turns))
-        episode.charge(tokens=len(completion.token_ids))
         with seat.clock.running():
-            results = episode.act(calls) if episode.stop is None else []
+            results = episode.act(calls)
+        episode.charge(tokens=len(completion.token_ids))
         seat.turns.append(
             Turn(
                 prompt_token_ids=tuple(seat.tokens),

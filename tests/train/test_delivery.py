@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404 if "sleepless" in server.faults else 200, {"status": "sleeping"})
         elif self.path == "/wake_up":
             self.answer(200, {"status": "sleeping" if "sleeps on" in server.faults else "awake"})
+        elif "silent" in server.faults and "seed" in body:
+            time.sleep(3)  # by then nobody listens
+            with suppress(BrokenPipeError):
+                self.answer(200, self.completion(body))
         elif "500" in server.faults and "seed" in body:
             self.answer(500, {"error": "Out of range float values are not JSON compliant"})
         else:
@@ -347,6 +352,18 @@ def test_a_server_that_cannot_sleep_or_wake(model: Any, servers: list[Server], t
     servers[0].faults.add("sleepless")
     with pytest.raises(ConfigError, match=r"vllm_sleep: .*expected VLLM_SERVER_DEV_MODE=1"), engine.resting():
         raise AssertionError("nothing is learned beside a server that keeps its memory")
+    engine.close()
+
+
+def test_a_server_that_is_healthy_and_never_answers_is_left_out(
+    model: Any, servers: list[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.engine.vllm.REQUEST_SECONDS", 1.0)
+    engine = engine_on(model, servers, tmp_path)
+    servers[0].faults.add("silent")
+    made = generate(engine, [ask(n) for n in range(8)], ONE)
+    assert all(isinstance(completion, Completion) for completion in made)
+    assert engine.take_metrics()["replicas"] == 1
     engine.close()
 
 

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from agents.chat import TinyChat
 from gym_code.errors import SandboxError
 from gym_code.sandbox import Backend, BoxSpec, Sandbox, open_backend
 from gym_code.synth.procedural import STUB, ProceduralSuite, repository
-from gym_code.types import Completion, Stop, ToolCall, Trajectory
+from gym_code.types import Completion, Stop, Task, ToolCall, Trajectory
 from train.config import load_config
 from train.curriculum import Draw
 from train.demos import demonstrate, script
@@ -288,6 +289,18 @@ def test_the_tools_time_ends_an_episode_which_is_graded(chat: TinyChat, backend:
     assert made.stop is Stop.SECONDS
     assert made.reward is not None
     assert made.reward.value == 0.0
+
+
+def test_the_turn_that_uses_up_the_tokens_is_carried_out(chat: TinyChat, backend: Backend) -> None:
+    class Short(ProceduralSuite):
+        def task(self, task_id: str) -> Task:
+            made = super().task(task_id)
+            return replace(made, limits=replace(made.limits, tokens=1))
+
+    with roller(backend, chat, Scripted(chat, lambda _: calls("return 0"))) as rolls:
+        [made] = rolls.play([replace(order(0), suite=Short())])
+    assert made.stop is Stop.TOKENS
+    assert [len(turn.results) for turn in made.turns] == [1]
 
 
 def test_no_episode_waits_for_another(chat: TinyChat, backend: Backend) -> None:

@@ -60,5 +60,16 @@ def test_learning_from_a_group(kl_coef: float) -> None:
     assert advantages == [1.0, 0.0, -1.0, 0.0]
 
 
+def test_law_3_the_control_deals_nothing_to_an_ungraded_sample() -> None:
+    rewards = [1.0, 0.0, None, 0.0, 1.0, 0.0, None, 1.0]
+    played = [replace(trajectory(turn([1, 2], [3])), reward=Reward(value=value)) for value in rewards]
+    draw = Draw(number=0, suite=ProceduralSuite(), task_id="t", unit="t")
+    groups = [Group(draw=draw, trajectories=tuple(played), version=0)]
+    for step in range(5):
+        _, dealt = learn_from(groups, load_config("tiny", {"control": "shuffled"}), step)
+        assert (dealt[2], dealt[6]) == (0.0, 0.0)
+        assert sorted(dealt) == pytest.approx([-0.6] * 3 + [0.0] * 2 + [0.6] * 3)
+
+
 def test_a_trajectory_cut_off_by_a_limit_is_masked_out() -> None:
     assert segments_of(trajectory(turn([1], [2]), stop=Stop.TURNS), 1.0) == []

@@ -3,6 +3,7 @@
 GymCodeError
 └── EngineError          nothing is left that could sample
     ├── ReplicaError     one server failed: the others go on
+    │   └── OverdueError     it did not answer in time
     └── DeliveryError    a server does not serve the weights it was given (law 9)
 """
 
@@ -23,6 +24,10 @@ class EngineError(GymCodeError):
 
 class ReplicaError(EngineError):
     """One server failed; raised to the caller only where no other is left."""
+
+
+class OverdueError(ReplicaError):
+    """A server that may be healthy did not answer in time: whatever it does, it does not serve."""
 
 
 class DeliveryError(EngineError):

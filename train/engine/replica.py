@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from gym_code.errors import ConfigError
-from train.engine.base import EngineError, ReplicaError
+from train.engine.base import EngineError, OverdueError, ReplicaError
 from train.engine.server import Server
 
 REQUEST_SECONDS = 1800.0
@@ -122,6 +122,8 @@ class Replica:
                 timeout=urllib3.Timeout(connect=10.0, read=seconds),
                 redirect=False,
             )
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise OverdueError(f"{self.url}{path}: no answer within {seconds:.0f} s") from error
         except urllib3.exceptions.HTTPError as error:
             raise ReplicaError(f"{self.url}{path}: {type(error).__name__}: {error}") from error
         if answer.status == 200:

@@ -26,7 +26,15 @@ import torch
 
 from gym_code.errors import ConfigError
 from gym_code.types import Completion
-from train.engine.base import DeliveryError, Dropped, EngineError, ReplicaError, Request, Sampling
+from train.engine.base import (
+    DeliveryError,
+    Dropped,
+    EngineError,
+    OverdueError,
+    ReplicaError,
+    Request,
+    Sampling,
+)
 from train.engine.delivery import (
     LOOSE,
     PROMPTS,
@@ -98,7 +106,7 @@ class VllmEngine:
         self._last_PK = self._base_PK = self._new_PK = self._base_logprobs()
         shutil.rmtree(directory, ignore_errors=True)
         report("vLLM is proven with a perturbed adapter")
-        self._noise, self._closed = 0.0, False
+        self._noise, self._closed = 0.0, threading.Event()
         self._noise = self._prove_servers()
 
     def submit(self, request: Request, sampling: Sampling) -> None:
@@ -191,7 +199,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """End the servers that are ours, unload our adapters from the others, remove the adapter files."""
-        self._closed = True
+        self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for replica in self._replicas:
             if replica.server is None and replica in self._alive:
@@ -230,8 +238,11 @@ class VllmEngine:
                 fault = str(error)
                 with self._lock:
                     self._counts["retried"] += 1
-                # Prompt and sampling are right: a server that refuses them has been restarted without us.
-                if isinstance(error, ReplicaError) and replica.healthy():
+                if self._closed.is_set():
+                    break
+                # Prompt and sampling are right: a server that refuses them has been restarted without us. One
+                # that says it is healthy and lets a completion wait for so long will not do better next time.
+                if not isinstance(error, Refused | OverdueError) and replica.healthy():
                     attempt += 1
                     time.sleep(0.1 * attempt)
                 else:
@@ -265,11 +276,14 @@ class VllmEngine:
         with self._reviving:
             for replica in self._replicas:
                 server = replica.server
-                if replica in self._alive or server is None or server.launches >= LAUNCHES or self._closed:
+                if replica in self._alive or server is None or server.launches >= LAUNCHES or self._closed.is_set():
                     continue
                 try:
                     server.close()
                     server.launch()
+                    if self._closed.is_set():  # meanwhile, in another thread
+                        server.close()
+                        return
                     server.wait(replica.healthy, self._report)
                     replica.check(self._max_length)
                     for name in self._names:
