@@ -276,7 +276,12 @@ class VllmEngine:
         with self._reviving:
             for replica in self._replicas:
                 server = replica.server
-                if replica in self._alive or server is None or server.launches >= LAUNCHES or self._closed.is_set():
+                if (
+                    replica in self._alive
+                    or server is None
+                    or server.launches >= LAUNCHES
+                    or self._closed.is_set()
+                ):
                     continue
                 try:
                     server.close()
