@@ -61,13 +61,16 @@ def mcnemar(only_first: int, only_second: int) -> McNemar:
     if only_first < 0 or only_second < 0:
         raise InputError("impossible counts", expected="counts >= 0", found=(only_first, only_second))
     n, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(n, i) for i in range(fewer + 1))
+    ways = tail = 1
+    for i in range(fewer):
+        ways = ways * (n - i) // (i + 1)
+        tail += ways
     # Whole numbers until the last step: 2**n is beyond a float from 1,024 discordant tasks on.
     return McNemar(
         only_first=only_first,
         only_second=only_second,
         exact=min(1.0, 2 * tail / 2**n),
-        mid_p=(2 * tail - math.comb(n, fewer)) / 2**n,
+        mid_p=(2 * tail - ways) / 2**n,
     )
 
 
