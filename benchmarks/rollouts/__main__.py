@@ -11,6 +11,7 @@ sleep; `learned` (only where named) reads what a finished run with ENGINE=vllm h
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -27,12 +28,11 @@ from agents.chat import Chat, load_chat
 from benchmarks.page import put_into_readme
 from benchmarks.rollouts import learned, waiting
 from benchmarks.rollouts import results as said
-from benchmarks.rollouts.serving import Lap, RawClient, play, scripts_of
+from benchmarks.rollouts.serving import Lap, RawClient, Timed, play, scripts_of, share_between
 from gym_code.errors import GymCodeError
 from gym_code.sandbox import open_backend
 from train.config import Config, load_config
 from train.curriculum import Curriculum
-from train.engine.replica import Replica
 from train.engine.server import ServerSpec, start
 from train.engine.vllm import VllmEngine
 from train.groups import orders_of
@@ -93,7 +93,7 @@ def serving(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gym-code-") as directory:
         say("starting a server")
         [server] = start(spec_of(config, path), 1, Path(directory))
-        replica = Replica(server, key=server.key, connections=config.seats)
+        replica = Timed(server, key=server.key, connections=config.seats)
         with closing(replica):
             server.wait(replica.healthy, lambda _: None)
             engine = VllmEngine(
@@ -102,12 +102,14 @@ def serving(options: argparse.Namespace) -> dict[str, Any]:
             )  # fmt: skip
             raw = RawClient(server.url, server.key, raw_sampling(config, chat), config.seats)
             with closing(engine):
-                laps = race(config, chat, engine, raw, options.rounds)
+                laps = race(config, chat, engine, replica, raw, options.rounds)
     sizes = {"conversations": config.seats, "episodes": config.groups * config.group_size}
     return said.of_laps(laps["ours"], laps["raw"]) | sizes
 
 
-def race(config: Config, chat: Chat, engine: VllmEngine, raw: RawClient, rounds: int) -> dict[str, list[Lap]]:
+def race(
+    config: Config, chat: Chat, engine: VllmEngine, replica: Timed, raw: RawClient, rounds: int
+) -> dict[str, list[Lap]]:
     """Laps of both by turns. A first lap of ours tells the prompts, a first round warms up: not counted."""
     draws = [Curriculum(config).draw(number) for number in range(config.groups)]
     orders = [order for draw in draws for order in orders_of(draw, config)]
@@ -118,8 +120,14 @@ def race(config: Config, chat: Chat, engine: VllmEngine, raw: RawClient, rounds:
         Roller(boxes, chat, engine, bounds, workers=config.workers, seats=config.seats) as roller,
     ):
         scripts = scripts_of(play(roller, orders)[1])
+
+        def ours() -> Lap:
+            lap, played = play(roller, orders)
+            between = share_between([replica.spans[seed] for _, seed in s] for s in scripts_of(played))
+            return dataclasses.replace(lap, between=between)
+
         contestants: dict[str, Callable[[int], Lap]] = {
-            "ours": lambda _: play(roller, orders)[0],
+            "ours": lambda _: ours(),
             "raw": lambda number: raw.play(scripts, f"raw {number}"),
         }
         for number in range(-1, rounds):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmarks.rollouts.serving import Lap
 from benchmarks.rollouts.waiting import Steps
 from benchmarks.training_speed.results import median_ratio
@@ -23,6 +25,10 @@ def of_laps(ours: Sequence[Lap], raw: Sequence[Lap]) -> dict[str, Any]:
         "rounds": len(ours),
         "tokens_a_lap": round(sum(lap.tokens for lap in (*ours, *raw)) / (2 * len(ours))),
         "requests_a_lap": round(sum(lap.requests for lap in (*ours, *raw)) / (2 * len(ours))),
+        "between": {
+            name: round(float(np.median([lap.between for lap in laps])), 4)
+            for name, laps in (("ours", ours), ("raw", raw))
+        },
         "tokens_per_second": {name: [round(r, 1) for r in values] for name, values in rates.items()},
         "ratio": round(ratio, 3),
         "interval_95": [round(low, 3), round(high, 3)],
@@ -64,11 +70,13 @@ def _serving(part: Mapping[str, Any]) -> list[str]:
     low, high = part["interval_95"]
     middle = part["rounds"] // 2
     return [
-        "| one vLLM server, tools instant | tokens a second: median (slowest to fastest round) |",
-        "|---|---|",
+        "| one vLLM server, tools instant | tokens a second: median (slowest to fastest round) "
+        "| time between an answer and the next request |",
+        "|---|---|---|",
         *(
-            f"| {name} | {values[middle]:,.0f} ({values[0]:,.0f} to {values[-1]:,.0f}) |"
-            for name, values in (("gym-code, whole rollouts", rates["ours"]), ("raw client", rates["raw"]))
+            f"| {title} | {rates[name][middle]:,.0f} ({rates[name][0]:,.0f} to {rates[name][-1]:,.0f}) | "
+            f"{part['between'][name]:.1%} |"
+            for name, title in (("ours", "gym-code, whole rollouts"), ("raw", "raw client"))
         ),
         "",
         f"- {_word(part['met'])}: at least {part['required']} of a raw client's tokens a second: "

@@ -14,7 +14,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 from gym_code.errors import GymCodeError, SandboxError
 from gym_code.task import Suite
 from gym_code.types import Answer, StartTree, Task, Trajectory
+from train.engine.replica import QUICK_SECONDS, Replica
+from train.engine.server import Server
 from train.rollout import Order, Roller, turn_seed
 
 Script = Sequence[tuple[tuple[int, ...], int]]
@@ -60,11 +62,42 @@ class Lap:
     """Sampled."""
     requests: int
     seconds: float
+    between: float = 0.0
+    """The share of the conversations' time that passed between an answer and the next request."""
 
     @property
     def rate(self) -> float:
         """Tokens sampled a second."""
         return self.tokens / self.seconds
+
+
+Span = tuple[float, float]
+"""When a request was sent and when its answer was there, in seconds of one clock."""
+
+
+class Timed(Replica):
+    """A server that notes when completions were asked for and came, by the seed of the request."""
+
+    def __init__(self, at: str | Server, *, key: str = "", connections: int) -> None:
+        super().__init__(at, key=key, connections=connections)
+        self.spans: dict[int, Span] = {}
+
+    def post(self, path: str, body: Mapping[str, Any], seconds: float = QUICK_SECONDS) -> bytes:
+        """See `Replica`."""
+        began = time.perf_counter()
+        answer = super().post(path, body, seconds)
+        if "seed" in body:  # probes have none
+            self.spans[body["seed"]] = (began, time.perf_counter())
+        return answer
+
+
+def share_between(conversations: Iterable[Sequence[Span]]) -> float:
+    """Of the time from first request to last answer, the share without a request; over all conversations."""
+    within = whole = 0.0
+    for spans in conversations:
+        within += sum(end - begin for begin, end in spans)
+        whole += spans[-1][1] - spans[0][0]
+    return 1.0 - within / whole
 
 
 def play(roller: Roller, orders: Sequence[Order]) -> tuple[Lap, list[Trajectory]]:
@@ -111,10 +144,11 @@ class RawClient:
         for script in scripts:
             todo.put(script)
         counts: list[int] = []
+        conversations: list[list[Span]] = []
         faults: list[str] = []
         common = {"model": self._newest(), "cache_salt": salt, **self._sampling}
         threads = [
-            threading.Thread(target=self._converse, args=(todo, common, counts, faults))
+            threading.Thread(target=self._converse, args=(todo, common, counts, conversations, faults))
             for _ in range(self._conversations)
         ]
         began = time.perf_counter()
@@ -125,7 +159,8 @@ class RawClient:
         seconds = time.perf_counter() - began
         if faults or len(counts) != sum(map(len, scripts)):
             raise GymCodeError(f"the raw client failed: {(faults or ['requests were lost'])[0]}")
-        return Lap(tokens=sum(counts), requests=len(counts), seconds=seconds)
+        between = share_between(conversations)
+        return Lap(tokens=sum(counts), requests=len(counts), seconds=seconds, between=between)
 
     def _newest(self) -> str:
         connection = http.client.HTTPConnection(self._at)
@@ -134,16 +169,25 @@ class RawClient:
             return str(json.loads(connection.getresponse().read())["data"][-1]["id"])
 
     def _converse(
-        self, todo: queue.SimpleQueue[Script], common: dict[str, Any], counts: list[int], faults: list[str]
+        self,
+        todo: queue.SimpleQueue[Script],
+        common: dict[str, Any],
+        counts: list[int],
+        conversations: list[list[Span]],
+        faults: list[str],
     ) -> None:
         connection = http.client.HTTPConnection(self._at)
         try:
             while True:
-                for prompt, seed in todo.get_nowait():
+                script, spans = todo.get_nowait(), list[Span]()
+                for prompt, seed in script:
                     body = json.dumps({**common, "prompt": prompt, "seed": seed})
+                    began = time.perf_counter()
                     connection.request("POST", "/v1/completions", body, self._headers)
                     answer = connection.getresponse().read()
+                    spans.append((began, time.perf_counter()))
                     counts.append(len(json.loads(answer)["choices"][0]["token_ids"]))
+                conversations.append(spans)
         except queue.Empty:
             return
         except (OSError, http.client.HTTPException, ValueError, LookupError) as error:

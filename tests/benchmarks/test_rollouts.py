@@ -13,7 +13,7 @@ import pytest
 from agents.chat import load_chat
 from benchmarks.rollouts import learned, results, waiting
 from benchmarks.rollouts.__main__ import raw_sampling
-from benchmarks.rollouts.serving import Lap, RawClient, play, scripts_of
+from benchmarks.rollouts.serving import Lap, RawClient, Timed, play, scripts_of, share_between
 from gym_code.errors import GymCodeError, InputError
 from gym_code.records import append
 from gym_code.sandbox import open_backend
@@ -141,6 +141,21 @@ def test_the_raw_client_posts_what_the_rollouts_asked_for() -> None:
     asked = sorted((tuple(body["prompt"]), body["seed"]) for body in bodies)
     assert asked == [((7,), turn_seed(5, 0))] * 2 + [((7, 7), turn_seed(5, 1))]
     assert {(b["model"], b["cache_salt"], b["temperature"]) for b in bodies} == {("policy-v1", "salt 1", 1.0)}
+    assert 0.0 < made.between < 1.0
+
+
+def test_a_timed_server_notes_what_has_a_seed() -> None:
+    with answering([1]) as (url, _), closing(Timed(url, connections=1)) as replica:
+        replica.post("/v1/completions", {"seed": 3})
+        replica.post("/v1/completions", {})
+    [(seed, (began, ended))] = replica.spans.items()
+    assert seed == 3
+    assert began < ended
+
+
+def test_the_time_between_requests_is_that_of_conversations_under_way() -> None:
+    # 4 s of which 3 in requests, and 6 s in one request.
+    assert share_between([[(0.0, 1.0), (2.0, 4.0)], [(1.0, 7.0)]]) == pytest.approx(0.1)
 
 
 def test_an_answer_that_is_no_completion_ends_the_race() -> None:
