@@ -406,7 +406,8 @@ def shared_by(pids: Iterable[int]) -> set[Path]:
             found |= {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:
             continue
-    return {path for path in found if path.is_relative_to("/dev/shm") and path.exists()}
+    memory = Path("/dev/shm")
+    return {path for path in found if memory in path.parents and path.exists()}
 
 
 def operations_of(place: Path) -> list[str]:
