@@ -181,8 +181,21 @@ FIELDS = [
     (
         lambda d: d["gym"].update(visible_test=[]),
         "gym.visible_test",
-        "one of difficulty, digest",
+        "one of checkout, difficulty, digest",
         "'visible_test'",
+    ),
+    (lambda d: d["gym"].update(checkout="half"), "gym.checkout", "solution or start", "'half'"),
+    (
+        lambda d: d["gym"].update(checkout="start"),
+        "gym.source",
+        "nothing beside gym.checkout",
+        "'calc'",
+    ),
+    (
+        lambda d: d["gym"].update(checkout="start"),
+        "gym.environment.image",
+        "the image that holds the tree",
+        "nothing",
     ),
     (lambda d: d["gym"].update(visible_tests="x"), "gym.visible_tests", "a list of text", "'x'"),
     (lambda d: d["gym"].update(start_digest="abc"), "gym.start_digest", "text like [0-9a-f]{64}", "'abc'"),
@@ -226,7 +239,8 @@ def test_the_line_of_a_wrong_field_is_given(suite: Path) -> None:
     line = text.split("\n").index("  runner: nose") + 1
     with pytest.raises(TaskError) as caught:
         DirectorySuite(suite).task(ID)
-    expected = f"tasks/calc__add-1/task.yaml:{line}: gym.runner (expected pytest or unittest, found 'nose')"
+    known = "django or official or pytest or sympy or unittest"
+    expected = f"tasks/calc__add-1/task.yaml:{line}: gym.runner (expected {known}, found 'nose')"
     assert str(caught.value) == expected
 
 

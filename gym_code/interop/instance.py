@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeGuard
@@ -22,7 +22,7 @@ from gym_code.interop.reverse import reverse_diff
 from gym_code.suite.task_yaml import ID, expected_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from gym_code.interop.dataset import Row
     from gym_code.types import JSON
@@ -106,7 +106,7 @@ def read_instances(source: str, limit: int | None = None) -> list[Instance]:
     """
     problems, found = Problems(), dict[str, Instance]()
     places: dict[str, tuple[str, int]] = {}
-    for row in _first(read_rows(source), limit):
+    for row in itertools.islice(read_rows(source), limit):
         instance = instance_of(row, problems)
         if instance is None:
             continue
@@ -118,13 +118,6 @@ def read_instances(source: str, limit: int | None = None) -> list[Instance]:
         found[instance.instance_id] = instance
     problems.raise_any()
     return list(found.values())
-
-
-def _first(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
-    for number, row in enumerate(rows):
-        if limit is not None and number >= limit:
-            return
-        yield row
 
 
 def instance_of(row: Row, problems: Problems) -> Instance | None:
@@ -203,7 +196,8 @@ class _RowFields:
     def identity(self) -> str:
         value = self._row.data.get("instance_id")
         if not isinstance(value, str) or not ID.fullmatch(value):
-            self._wrong("instance_id", f"text like {ID.pattern}", self._found("instance_id"))
+            found = repr(value) if isinstance(value, str) else self._found("instance_id")
+            self._wrong("instance_id", f"text like {ID.pattern}", found)
             return ""
         return value
 
@@ -250,6 +244,5 @@ class _RowFields:
     def _found(self, field: str) -> str:
         if field in self._row.data:
             return kind(self._row.data[field])
-        near = difflib.get_close_matches(field.lower(), [key.lower() for key in self._row.data], 1)
-        close = [key for key in self._row.data if [key.lower()] == near]
-        return f"no such key, but {close[0]!r}" if close else "no such key"
+        close = next((key for key in self._row.data if key.lower() == field.lower()), None)
+        return "no such key" if close is None else f"no such key, but {close!r}"

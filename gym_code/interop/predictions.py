@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 MAX_PATCH_BYTES = 20_000_000
 """A longer patch is refused: SWE-bench's largest solution has 0.2 MB."""
-MAX_LINE_BYTES = 3 * MAX_PATCH_BYTES
-"""A longer line of JSON is refused unread: escapes make it longer than the patch, and it has other fields."""
+MAX_LINE_BYTES = 2 * MAX_PATCH_BYTES
+"""A longer line of JSON is refused unread; escapes make it longer than its patch."""
+_HEAD = 4096
 _ID, _MODEL, _PATCH = "instance_id", "model_name_or_path", "model_patch"
 _DIFF = re.compile(r"^(diff --git |--- [^\n]*\n\+\+\+ )", re.MULTILINE)
 
@@ -93,14 +94,20 @@ def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, bytes]]:
             number += 1
             size = len(line)
             if size > MAX_LINE_BYTES:
+                head = line[:_HEAD]
                 while line and not line.endswith(b"\n"):
                     line = file.readline(MAX_LINE_BYTES)
                     size += len(line)
-                problems.add(
-                    (str(path), number), "", f"at most {MAX_LINE_BYTES} bytes on a line", f"{size} bytes"
-                )
+                expected = f"at most {MAX_LINE_BYTES} bytes on a line"
+                problems.add((str(path), number), _near(head), expected, f"{size} bytes")
             elif line.strip():
                 yield number, line
+
+
+def _near(head: bytes) -> str:
+    """The instance id at the head of a line that is not read, where it stands there."""
+    match = re.search(rb'"instance_id"\s*:\s*"([\w.-]+)"', head)
+    return match[1].decode() if match else ""
 
 
 def _prediction(

@@ -156,7 +156,7 @@ def _write_task(instance: Instance, meta: dict[str, Any], path: Path) -> None:
         directory.TESTS_FILE: json.dumps(tests, indent=2, ensure_ascii=False) + "\n",
         SCRIPT_FILE: instance.eval_script,
         HINTS_FILE: instance.hints or None,
-        DOCKERFILE: instance.dockerfile,
+        DOCKERFILE: instance.dockerfile or f"FROM {instance.image}\n",
     }
     for name, content in others.items():
         if content is not None:
@@ -197,7 +197,10 @@ def _meta(instance: Instance, dataset: str) -> dict[str, Any]:
         for key, value in instance.row.items()
         if key not in FILE_COLUMNS and _NAME.fullmatch(key) and _is_metadata(value)
     }
+    if instance.log_parser is not None:
+        meta["log_parser"] = instance.log_parser
     meta |= {
+        "repo": instance.repo,
         "split": instance.split if instance.split in SPLITS else "test",
         "datasets": list(instance.datasets) or [dataset],
         "image": instance.image,

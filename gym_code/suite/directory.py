@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from gym_code.patch import apply_patch, with_changes
 from gym_code.suite.fields import read_json, read_text, read_yaml
 from gym_code.suite.task_yaml import ID, TaskMeta, task_meta
 from gym_code.suite.tree import read_tree
-from gym_code.types import Answer, StartTree, Task, tree_digest
+from gym_code.types import Answer, StartTree, Task, canonical_digest, tree_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,10 @@ TESTS_FILE = "tests.json"
 GOLD_FILE = "gold.patch"
 TEST_FILE = "test.patch"
 F2P, P2P = "FAIL_TO_PASS", "PASS_TO_PASS"
+WORKDIR = "/testbed"
+"""Where SWE-bench, its images and `Task` put the tree by default."""
+_IMAGE_START = "gym_code.sandbox.checkout:image_start"
+"""Named, not imported: only tasks whose tree lies in an image need a room above this one."""
 _MAX_ID = 255
 """No directory has a longer name."""
 _KEPT_TREES = 128
@@ -93,9 +99,30 @@ class DirectorySuite:
         )
 
     def start(self, task_id: str) -> StartTree:
-        """The tree the task begins from; making its files raises `TaskError` where the digest differs."""
+        """The tree the task begins from; making its files raises `TaskError` where the digest differs.
+
+        Where the tree lies in the task's image, the image is fetched and read the first time.
+        """
         meta = self._meta(task_id)
+        if meta.checkout is not None:
+            return self._image_start(task_id, meta)
         return StartTree(digest=meta.start_digest, files=lambda: self._start_files(task_id))
+
+    def _image_start(self, task_id: str, meta: TaskMeta) -> StartTree:
+        module, _, name = _IMAGE_START.partition(":")
+        image_start = getattr(importlib.import_module(module), name)
+        gold, tests = self._bytes(task_id, GOLD_FILE), self._bytes(task_id, TEST_FILE)
+        started: StartTree
+        if meta.checkout == "start":
+            started = image_start(meta.environment, WORKDIR, dict, meta.checkout)
+        else:
+            key = canonical_digest(
+                [meta.checkout, *(hashlib.sha256(each).hexdigest() for each in (gold, tests))]
+            )
+            started = image_start(
+                meta.environment, WORKDIR, lambda files: start_files(files, gold, tests), key
+            )
+        return started
 
     def _make_start_files(self, task_id: str) -> Mapping[str, File]:
         meta = self._meta(task_id)

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from gym_code.types import File
 
-WORKDIR = "/testbed"
-"""Where SWE-bench and `Task` put the tree by default."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDraft:
@@ -137,7 +134,7 @@ def _files(draft: TaskDraft, start: Mapping[str, File], datasets: list[str]) -> 
         meta, draft.instruction, tests, gold_patch=draft.gold_patch, test_patch=draft.test_patch
     )
     script = harness_files.eval_script(
-        workdir=WORKDIR,
+        workdir=directory.WORKDIR,
         base_commit=commit,
         test_patch=draft.test_patch,
         existing=[path for path in hidden if path in start],
@@ -145,7 +142,10 @@ def _files(draft: TaskDraft, start: Mapping[str, File], datasets: list[str]) -> 
         ids=ordered_unique((*draft.fail_to_pass, *draft.pass_to_pass)),
     )
     image = harness_files.dockerfile(
-        instance_id=draft.instance_id, source=draft.source, workdir=WORKDIR, environment=draft.environment
+        instance_id=draft.instance_id,
+        source=draft.source,
+        workdir=directory.WORKDIR,
+        environment=draft.environment,
     )
     return {
         directory.TASK_FILE: task_text(meta).encode(),
