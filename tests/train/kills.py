@@ -276,7 +276,7 @@ class Lane:
 
     def play(self, case: Case) -> Outcome:
         """Start a run, kill, resume, and look at what is left."""
-        outcome = Outcome(case=case)
+        outcome, self._shared = Outcome(case=case), set()
         place, began = self._place(str(case.number)), time.monotonic()
         last = 1 + int(case.place * len(self.reference.operations)) if case.victim == "operation" else 0
         process = self._start(place, last)
