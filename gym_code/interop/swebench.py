@@ -31,6 +31,7 @@ from gym_code.interop.taskrepo import (
     directory_rows,
     left_out,
     plain_row,
+    restored,
     same,
     shape_of,
     task_row,
@@ -166,10 +167,12 @@ def _write_task(instance: Instance, meta: dict[str, Any], path: Path) -> None:
     if "digest" not in meta["gym"]:
         meta["gym"]["digest"] = _digest(meta, path)
     (path / directory.TASK_FILE).write_bytes(task_text(meta).encode())
-    shape = shape_of(row, plain_row(path))
-    if shape is not None:
-        (path / ROW_FILE).write_text(json.dumps(shape, indent=1) + "\n", encoding="ascii")
-    if not same(task_row(path), row):
+    back = plain_row(path)
+    if (shape := shape_of(row, back)) is not None:
+        text = json.dumps(shape, indent=1) + "\n"
+        (path / ROW_FILE).write_text(text, encoding="ascii")
+        back = restored(back, json.loads(text))
+    if not same(back, row):
         raise InputError("cannot be kept without loss", where=instance.instance_id, expected="the same row")
 
 
