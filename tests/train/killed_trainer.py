@@ -6,8 +6,8 @@ reads a JSON object a line: `place`, where to run; `options`; `environment`; and
 operation that is not carried out any more (from 1; 0: none). It answers with the trainer's pid and, when that
 has ended, its exit status. Trainers are forks: everything is imported once. Each has its words in PLACE/log,
 and in PLACE/operations a line for every operation below PLACE/runs (a file opened, renamed, removed, or
-opened once more to be synced) before it is carried out, with the seconds since the trainer was started. What
-libraries write in C++ or Rust shows when it is read or synced.
+opened once more to be synced; but none of TensorBoard's) before it is carried out, with the seconds since the
+trainer was started. What libraries write in C++ or Rust shows when it is read or synced.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def watch(directory: Path, listing: int, last: int) -> None:
         if event not in OPERATIONS or not isinstance(arguments[0], str | bytes | os.PathLike):
             return
         path = Path(os.fsdecode(arguments[0])).absolute()
-        if not path.is_relative_to(directory):
+        if not path.is_relative_to(directory) or "tensorboard" in path.parts:  # which writes many, all alike
             return
         count += 1
         os.write(listing, f"{time.monotonic() - began:.3f} {event} {path.relative_to(directory)}\n".encode())

@@ -130,15 +130,21 @@ class Reference:
 
     left: dict[str, Any]
     spans: dict[str, tuple[float, float]]
-    operations: list[float]
-    """When each was begun."""
+    operations: list[str]
+    """When each was begun (seconds), and what it was."""
+
+    def before(self, operation: str) -> float:
+        """The place of a case that kills before the last operation of that text."""
+        found = [at for at, line in enumerate(self.operations) if line.split(maxsplit=1)[1] == operation]
+        return (found[-1] + 0.5) / len(self.operations)
 
     def point(self, case: Case) -> tuple[int, float]:
         """How many operations come before the point of a case, and the seconds from the last of them to it:
         another run is faster or slower, but does the same."""
         first, last = self.spans[case.victim]
         wanted = first + case.place * (last - first)
-        before = [began for began in self.operations if began <= wanted]
+        begun = [float(line.split()[0]) for line in self.operations]
+        before = [seconds for seconds in begun if seconds <= wanted]
         return len(before), wanted - max(before, default=0.0)
 
 
@@ -269,7 +275,7 @@ class Lane:
         assert process.returncode == 0, (place / "log").read_text()
         problems = [*broken(place / "runs/r"), *self._left_behind(place)]
         assert not problems, problems
-        operations = [float(line.split()[0]) for line in operations_of(place)]
+        operations = operations_of(place)
         made = Reference(left=left(place / "runs/r"), spans=spans, operations=operations)
         shutil.rmtree(place)
         return made

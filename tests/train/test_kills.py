@@ -22,22 +22,33 @@ def lane() -> Iterator[Lane]:
 
 
 @pytest.mark.parametrize(
-    ("number", "victim", "place"),
+    ("number", "operation"),
     [
-        (0, "operation", 0.45),  # as the first checkpoint is written
-        (1, "operation", 0.7),
-        (2, "trainer", 0.4),
-        (3, "keeper", 0.5),
-        (4, "box", 0.35),
-        (5, "box", 0.6),
+        (0, "os.rename r/checkpoints/.best.link"),
+        (1, "os.rename r/checkpoints/.step-00001.tmp"),
+        (2, "os.rename r/checkpoints/.LATEST.tmp"),
+        (3, "shutil.rmtree r/checkpoints/step-00001"),
     ],
 )
-def test_law_11_killed_anywhere_a_run_ends_with_the_same_bits(
+def test_law_11_killed_while_a_checkpoint_is_written_a_run_ends_with_the_same_bits(
+    lane: Lane, number: int, operation: str
+) -> None:
+    outcome = lane.play(Case(number=number, victim="operation", place=lane.reference.before(operation)))
+    assert outcome.problems == [], outcome
+    assert outcome.at.endswith(operation)
+    assert outcome.after == "resumed"
+
+
+@pytest.mark.parametrize(
+    ("number", "victim", "place"),
+    [(4, "trainer", 0.4), (5, "keeper", 0.5), (6, "box", 0.35), (7, "box", 0.6)],
+)
+def test_law_11_killed_at_any_time_a_run_ends_with_the_same_bits(
     lane: Lane, number: int, victim: str, place: float
 ) -> None:
     outcome = lane.play(Case(number=number, victim=victim, place=place))
     assert outcome.problems == [], outcome
-    assert (outcome.after == "resumed") == (victim in ("operation", "trainer")), outcome
+    assert (outcome.after == "resumed") == (victim == "trainer"), outcome
 
 
 @pytest.mark.vllm
