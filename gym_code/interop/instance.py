@@ -225,7 +225,7 @@ class _RowFields:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 self._wrong(field, "a list of tests, or one as JSON text", repr(value))
                 return ()
         if not _is_texts(value):

@@ -97,7 +97,7 @@ def import_rows(source: str, out: Path, *, limit: int | None = None) -> ImportRe
         shutil.rmtree(new, ignore_errors=True)
     return ImportReport(
         tasks=len(instances),
-        runners=dict(sorted(Counter(str(meta["gym"]["runner"]) for meta in metas).items())),
+        runners=dict(sorted(Counter(str(meta["gym"].get("runner", "pytest")) for meta in metas).items())),
         images=len({meta["gym"]["environment"]["image"] for meta in metas if "checkout" in meta["gym"]}),
         without_script=sum(instance.eval_script is None for instance in instances),
         missing_sources=tuple(sorted({meta["gym"]["source"] for meta in metas if "source" in meta["gym"]})),
@@ -120,7 +120,7 @@ def _write_suite(instances: Sequence[Instance], root: Path, source: str, name: s
             problems.add(instance.where, f"{instance.instance_id}: {problem[0]}", problem[1], problem[2])
         metas.append(meta)
     problems.raise_any()
-    datasets = dict.fromkeys(item for meta in metas for item in meta["datasets"])
+    datasets = dict.fromkeys(item for meta in metas for item in meta.get("datasets") or ())
     splits = dict.fromkeys(meta["split"] for meta in metas if meta["split"] != "deprecated")
     create_suite(
         root,

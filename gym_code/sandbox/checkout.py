@@ -7,6 +7,7 @@ the layer.
 
 from __future__ import annotations
 
+import functools
 import tarfile
 import tempfile
 from pathlib import Path
@@ -45,16 +46,16 @@ def image_start(
     `SandboxError`.
     """
     identity, read = _opened(environment, workdir)
+    tree = functools.cache(lambda: prepare(read()))  # Asked for by the store and by every grading.
     known = open_home().root / "starts" / canonical_digest([FORMAT, identity, workdir, key])
     if known.is_file():
-        return StartTree(digest=known.read_text(), files=lambda: prepare(read()))
-    files = prepare(read())
-    digest = tree_digest(files)
+        return StartTree(digest=known.read_text(), files=tree)
+    digest = tree_digest(tree())
     known.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=known.parent, delete=False) as file:
         file.write(digest)
     Path(file.name).replace(known)
-    return StartTree(digest=digest, files=lambda: files)
+    return StartTree(digest=digest, files=tree)
 
 
 def _opened(environment: Environment, workdir: str) -> tuple[str, Callable[[], dict[str, File]]]:

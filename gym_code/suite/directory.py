@@ -37,6 +37,9 @@ _MAX_ID = 255
 _KEPT_TREES = 128
 """Start trees kept in memory; they share the contents of files with the source tree."""
 
+_KEPT_IMAGE_TREES = 4
+"""Start trees kept that were read from images: they share nothing, and one may have hundreds of megabytes."""
+
 
 class DirectorySuite:
     """The tasks under `path/tasks`, sorted by id. Raises `TaskError` unless `sweb.yaml` is valid."""
@@ -49,6 +52,7 @@ class DirectorySuite:
         self.description = str(self._config.get("description") or "")
         self._source = functools.lru_cache(maxsize=None)(self._read_source)
         self._start_files = functools.lru_cache(maxsize=_KEPT_TREES)(self._make_start_files)
+        self._image_start = functools.lru_cache(maxsize=_KEPT_IMAGE_TREES)(self._read_image)
         self._meta = functools.cache(self._read_meta)
 
     def ids(self) -> tuple[str, ...]:
@@ -105,10 +109,11 @@ class DirectorySuite:
         """
         meta = self._meta(task_id)
         if meta.checkout is not None:
-            return self._image_start(task_id, meta)
+            return self._image_start(task_id)
         return StartTree(digest=meta.start_digest, files=lambda: self._start_files(task_id))
 
-    def _image_start(self, task_id: str, meta: TaskMeta) -> StartTree:
+    def _read_image(self, task_id: str) -> StartTree:
+        meta = self._meta(task_id)
         module, _, name = _IMAGE_START.partition(":")
         image_start = getattr(importlib.import_module(module), name)
         gold, tests = self._bytes(task_id, GOLD_FILE), self._bytes(task_id, TEST_FILE)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from pathlib import Path
 
 import pytest
 from family_rows import ALL, CLASSIC, DJANGO, F2P, FIX, P2P, REBENCH, SMITH, SYMPY, VERIFIED, VERSION_5
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gym_code.errors import InputError
-from gym_code.interop import DataError, read_instances, read_rows
+from gym_code.interop import DataError, read_instances, read_predictions, read_rows
 from gym_code.interop.instance import instance_of
 from gym_code.interop.problems import Problems
 
@@ -185,6 +188,46 @@ def test_limit_reads_no_further(tmp_path: Path) -> None:
     assert [instance.instance_id for instance in read_instances(str(path), 1)] == ["astropy__astropy-12907"]
     with pytest.raises(DataError, match=r":3: "):
         read_instances(str(path))
+
+
+def test_a_file_cut_anywhere_is_noticed(tmp_path: Path) -> None:
+    rows = [
+        {**SMITH, "instance_id": f"a-{number}", "problem_statement": "\u2013 \U0001f9ee"} for number in (1, 2)
+    ]
+    whole = json.dumps(rows, ensure_ascii=False, indent=1).encode()
+    for end in range(0, len(whole), 7):
+        (tmp_path / "a.json").write_bytes(whole[:end])
+        with pytest.raises(DataError, match=r"a\.json:\d+: "):
+            read_instances(str(tmp_path / "a.json"))
+    lines = [json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows]
+    for end in range(1, len(lines[1]) - 1, 7):  # Without its line feed the row is still whole.
+        (tmp_path / "a.jsonl").write_bytes(lines[0] + lines[1][:end])
+        with pytest.raises(DataError, match=r"a\.jsonl:2: "):
+            read_instances(str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@given(content=st.binary(max_size=60) | st.text('[]{}",:1\\nulx \n', max_size=40).map(str.encode))
+def test_no_bytes_break_the_reader(
+    tmp_path_factory: pytest.TempPathFactory, name: str, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        assert all(isinstance(dict(row.data), dict) for row in read_rows(str(path)))
+    with contextlib.suppress(InputError):
+        assert read_instances(str(path)) == []
+    with contextlib.suppress(InputError):
+        assert read_predictions(path) == {}
+
+
+def test_deep_nesting_is_no_crash(tmp_path: Path) -> None:
+    deep = "[" * 100_000
+    path = jsonl(tmp_path / "a.jsonl", {**CLASSIC, "PASS_TO_PASS": deep})
+    assert problems(path)[0].startswith("1: PASS_TO_PASS: expected a list of tests")
+    path = tmp_path / "a.json"
+    path.write_text(deep)
+    assert problems(path)[0].startswith("1: : expected a value, found maximum recursion depth")
 
 
 def test_an_instance_needs_no_file(tmp_path: Path) -> None:
