@@ -31,8 +31,14 @@ fi
 command -v debootstrap >/dev/null || fail "debootstrap is not installed. Run: apt-get install debootstrap"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/gym-code-base.XXXXXX")
-trap 'rm -rf --one-file-system "$work"' EXIT
 tree=$work/tree
+# debootstrap mounts here and unmounts at its end; broken off, it leaves that to us.
+clean_up() {
+  umount "$tree/sys" "$tree/proc" 2>/dev/null || true
+  rm -rf --one-file-system "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
 say "unpacking Debian $RELEASE with $PACKAGES${MIRROR:+ from $MIRROR} (about a minute)"
 if ! debootstrap --variant=minbase --include="$PACKAGES" "$RELEASE" "$tree" ${MIRROR:+"$MIRROR"} >"$work/log" 2>&1; then
   tail -n 20 "$work/log" >&2
