@@ -33,7 +33,7 @@ def of_laps(ours: Sequence[Lap], raw: Sequence[Lap]) -> dict[str, Any]:
         "ratio": round(ratio, 3),
         "interval_95": [round(low, 3), round(high, 3)],
         "required": LEAST,
-        "met": ratio >= LEAST,
+        "verdict": "PASS" if low >= LEAST else "FALLS SHORT" if high < LEAST else "UNDECIDED",
     }
 
 
@@ -79,7 +79,7 @@ def _serving(part: Mapping[str, Any]) -> list[str]:
             for name, title in (("ours", "gym-code, whole rollouts"), ("raw", "raw client"))
         ),
         "",
-        f"- {_word(part['met'])}: at least {part['required']} of a raw client's tokens a second: "
+        f"- {part['verdict']}: at least {part['required']} of a raw client's tokens a second: "
         f"{part['ratio']:.3f} [{low:.3f}, {high:.3f}], median of the ratios of {part['rounds']} rounds",
         f"- a round: {part['conversations']} conversations at a time, {part['episodes']} in all, "
         f"{part['requests_a_lap']} requests, {part['tokens_a_lap']:,} tokens; load average when it began: "

@@ -33,8 +33,9 @@ def lap(rate: float) -> Lap:
 def test_the_share_of_the_raw_clients_speed_is_the_median_over_rounds() -> None:
     said = results.of_laps([lap(96), lap(50), lap(99)], [lap(100), lap(50), lap(100)])
     assert said["tokens_per_second"] == {"ours": [96.0, 50.0, 99.0], "raw": [100.0, 50.0, 100.0]}
-    assert (said["ratio"], said["interval_95"], said["met"]) == (0.99, [0.96, 1.0], True)
-    assert not results.of_laps([lap(90)] * 3, [lap(100)] * 3)["met"]
+    assert (said["ratio"], said["interval_95"], said["verdict"]) == (0.99, [0.96, 1.0], "PASS")
+    assert results.of_laps([lap(90)] * 3, [lap(100)] * 3)["verdict"] == "FALLS SHORT"
+    assert results.of_laps([lap(90), lap(99), lap(99)], [lap(100)] * 3)["verdict"] == "UNDECIDED"
 
 
 def played(sample_id: str, *versions: int) -> Trajectory:
