@@ -324,6 +324,9 @@ def test_the_cluster_bootstrap_draws_whole_repositories() -> None:
     assert ends(found) == (0.0, 1.0)
     assert found.standard_error == pytest.approx(math.sqrt(1 / 8), rel=0.02)
     assert found == cluster_bootstrap([1, 1, 0, 0], ["a", "a", "b", "b"], seed=3)
+    # Three tasks right in one, one wrong in the other: 1, 3/4 or 0, for tasks are pooled.
+    pooled = cluster_bootstrap([1, 1, 1, 0], ["a", "a", "a", "b"], seed=3)
+    assert pooled.standard_error == pytest.approx(0.375, rel=0.02)
     alone = cluster_bootstrap([0, 1] * 200, ["a"] * 400, seed=1)
     assert alone.low == pytest.approx(0.451, abs=0.006)
     assert alone.method == "percentile bootstrap of tasks: one cluster, 10000 draws"
