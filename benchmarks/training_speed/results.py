@@ -71,7 +71,7 @@ def _outcome(row: Mapping[str, Any]) -> dict[str, Any]:
 def markdown(results: Mapping[str, Any]) -> str:
     """The table for people."""
     lines = [
-        "| training in fp32 on a CPU | threads | seconds a step | tokens a second | times TRL [95 %] |",
+        "| training in fp32 on a CPU | threads | seconds a batch | tokens a second | times TRL [95 %] |",
         "|---" * 5 + "|",
     ]
     for row in results["rows"]:
@@ -86,8 +86,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     data, machine = results["data"], results["machine"]
     lines += [
         "",
-        f"- {results['rounds']} interleaved rounds of {data['optimizer_steps']} optimizer steps, medians; "
-        f"{data['segments']} segments of {data['groups']} groups with {data['tokens']:,} tokens "
+        f"- {results['rounds']} interleaved rounds, medians; a batch is {data['optimizer_steps']} optimizer "
+        f"steps on {data['segments']} segments of {data['groups']} groups with {data['tokens']:,} tokens "
         f"({data['sampled']:,} sampled; longest segment {data['longest']})",
         f"- largest difference of a loss from TRL's: {results['loss_gap']:.1e} at a loss of "
         f"{results['largest_loss']:.3f}",
