@@ -183,7 +183,7 @@ def test_processes_and_sharding_must_fit(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_cannot_share_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load_config("tiny", options)
-    load_config("tiny", options | {"engine": "vllm"})
+    load_config("tiny", options | {"engine": "vllm", "staleness": 0})
 
 
 CONFIG = """
