@@ -26,7 +26,9 @@ def small_base(vocabulary: int = VOCABULARY) -> Any:
 
 def small_policy(spread: float = 0.0, vocabulary: int = VOCABULARY) -> Any:
     """The base with an adapter of rank 4. `spread`, the deviation of lora_B, makes it do something."""
-    model = with_adapter(small_base(vocabulary), rank=4, alpha=8.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # lora_A is drawn from the global generator
+        model = with_adapter(small_base(vocabulary), rank=4, alpha=8.0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
