@@ -76,13 +76,14 @@ def main(argv: Sequence[str]) -> int:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     to_guard = guard(scratch)
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in SIGNALS],
-    )
-    os.write(to_guard, str(child.pid).encode())
+
+    def begin() -> None:
+        """In the child, before the server is: the guard knows its group whenever the keeper is killed."""
+        os.write(to_guard, str(os.getpid()).encode())
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=begin)
     while not exited(child):
         ready, _, _ = select.select([0], [], [], 0.25)
         if ready and not os.read(0, 1):
