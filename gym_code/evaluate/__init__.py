@@ -1,0 +1,1 @@
+"""Evaluation runs: predictions in, verdicts and reports out (docs/evaluation.md)."""
