@@ -17,10 +17,8 @@ import base64
 import binascii
 import dataclasses
 import enum
-import fcntl
 import functools
 import json
-import os
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -29,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gym_code.errors import RecordError
+from gym_code.files import append_lines
 from gym_code.types import JSON, Limits, Trajectory
 
 SCHEMA_VERSION = 1
@@ -85,20 +84,7 @@ def append(path: str | Path, *trajectories: Trajectory) -> None:
     Each line is written whole under a lock and synced to disk before this returns; when the disk refuses
     (OSError), the file is cut back to its last whole line. A torn tail of an earlier writer is cut off.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _mend_tail(descriptor)
-        for trajectory in trajectories:
-            _write_whole(descriptor, encode(trajectory))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if fresh:
-        _sync_directory(path.parent)
+    append_lines(Path(path), map(encode, trajectories), _is_record)
 
 
 def read(path: str | Path) -> Reading:
@@ -128,42 +114,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise RecordError(reason, where=str(path), expected="a trajectory file", found=reason) from None
 
 
-def _mend_tail(descriptor: int) -> None:
-    """Make the file end in a newline: complete the last line if it is a whole record, else cut it off."""
-    size = os.fstat(descriptor).st_size
-    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
-        return
-    start, tail = size, b""
-    while start > 0 and b"\n" not in tail:
-        step = min(65536, start)
-        start -= step
-        tail = os.pread(descriptor, step, start) + tail
-    line = tail.rpartition(b"\n")[2]
+def _is_record(line: bytes) -> bool:
     try:
         decode(line)
     except RecordError:
-        os.ftruncate(descriptor, size - len(line))
-    else:
-        os.write(descriptor, b"\n")
-
-
-def _write_whole(descriptor: int, line: bytes) -> None:
-    size = os.fstat(descriptor).st_size
-    rest = memoryview(line)
-    try:
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return False
+    return True
 
 
 def _plain(value: Any) -> JSON:

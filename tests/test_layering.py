@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A room may import its own level's rooms only where named here, and any room of a lower level.
 LEVELS = (
-    {"errors", "types", "data", "gitrepo", "diff", "patch"},
+    {"errors", "types", "data", "files", "gitrepo", "diff", "patch"},
     {"suite"},
     {"task"},
     {"sandbox"},

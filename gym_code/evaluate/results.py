@@ -23,7 +23,7 @@ class Result:
     status: Status
     """`empty`: the patch changes nothing or is none; `incomplete`: no prediction, or not graded yet."""
     resolved: bool | None
-    """None where a fault of ours left no verdict, and where the patch was not graded yet. False where there is
+    """None where a fault of ours left no verdict, and where nothing was graded yet. False where there is
     no patch or no prediction."""
     applied: bool = False
     outcomes: Mapping[str, str] = field(default_factory=dict)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import yaml
 
 from gym_code.diff import touched_paths
 from gym_code.errors import TaskError
+from gym_code.files import replace_file
 from gym_code.gitrepo import base_commit
 from gym_code.patch import apply_patch
 from gym_code.suite import directory, harness_files
@@ -84,7 +84,7 @@ def create_suite(
         "datasets": list(datasets) or [f"gym-code/{name}"],
         "splits": list(splits),
     }
-    _replace(root / directory.SUITE_FILE, task_text(config).encode())
+    replace_file(root / directory.SUITE_FILE, task_text(config).encode())
     return root
 
 
@@ -248,10 +248,3 @@ def digest_on_disk(path: Path, meta: Mapping[str, Any]) -> str:
 def task_text(value: Mapping[str, Any]) -> str:
     """A mapping as `task.yaml` and `sweb.yaml` are written: keys in order, Unicode as it is."""
     return yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True, width=100)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(content)
-        os.fchmod(file.fileno(), 0o644)
-    Path(file.name).replace(path)
