@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.gym-code-setup
-ORACLE := $(VENV)/.gym-code-oracle
+ORACLE := $(VENV)/.gym-code-oracles
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.gym-code-vllm
 VLLM_VERSION := 0.32.0
@@ -98,11 +98,12 @@ docker-ready:
 docker-base:  ## make the base image from Debian packages, where no registry is reachable: [FORCE=1] (needs root)
 	@FORCE=$(FORCE) containers/debian-base.sh
 
-# TRL, for the tests that compare our losses with its own; without it they are skipped (failed where CI=true).
+# TRL and swebench, for the tests that compare our losses and verdicts with theirs; without them those are skipped
+# (failed where CI=true).
 $(ORACLE): $(STAMP)
-	@echo "setup: installing TRL, which the training tests are checked against"
-	@$(BIN)/python -m pip install -q -e '.[oracle]' && touch $@ \
-	  || echo "setup: TRL could not be installed: the comparisons with it are left out" >&2
+	@echo "setup: installing TRL and swebench, which our losses and verdicts are checked against"
+	@$(BIN)/python -m pip install -q -e '.[oracle,swebench]' && touch $@ \
+	  || echo "setup: TRL and swebench could not be installed: the comparisons with them are left out" >&2
 
 test: setup $(ORACLE) docker-ready  ## set up and run all tests: [PYTEST="-k name"] (those of vLLM run after `make vllm`)
 	$(BIN)/python -m pytest $(PYTEST)

@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import swebench_oracle
 from family_rows import VERSION_5
 
 from gym_code.data import tasks_directory
 from gym_code.interop import export_rows, import_rows
 from gym_code.suite import DirectorySuite
 
-checks = pytest.importorskip("swebench.task.checks", reason="swebench is not installed (gym-code[swebench])")
-repo = pytest.importorskip("swebench.task.repo")
-publish = pytest.importorskip("swebench.task.publish")
+checks = swebench_oracle.module("swebench.task.checks")
+repo = swebench_oracle.module("swebench.task.repo")
+publish = swebench_oracle.module("swebench.task.publish")
 
 STARTER = tasks_directory() / "starter"
 
