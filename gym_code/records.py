@@ -47,7 +47,7 @@ class Reading:
 
 def encode(trajectory: Trajectory) -> bytes:
     """The record as one line of JSON, newline included."""
-    text = json.dumps(_plain(trajectory), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(to_plain(trajectory), ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate is escaped, so that the line stays valid UTF-8. The two halves of a split pair are
     # written raw: JSON would read their escapes as one character.
     text = LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
@@ -122,10 +122,10 @@ def _is_record(line: bytes) -> bool:
     return True
 
 
-def _plain(value: Any) -> JSON:
+def to_plain(value: Any) -> JSON:
     """A record as values that `json.dumps` writes; the values of a mapping are JSON already."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, bytes):
         try:
             return {"text": value.decode("utf-8")}
@@ -134,7 +134,7 @@ def _plain(value: Any) -> JSON:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, Mapping):
         return dict(value)
     return value
@@ -165,7 +165,7 @@ def _typed(value: JSON, hint: Any, where: str) -> Any:
             for key, item in _checked(value, dict, "an object", where).items()
         }
     if dataclasses.is_dataclass(hint):
-        return _record(_checked(value, dict, "an object", where), hint, where)
+        return from_plain(_checked(value, dict, "an object", where), hint, where)
     if issubclass(hint, enum.Enum):
         choices = tuple(member.value for member in hint)
         return hint(value) if value in choices else _refuse(value, "one of " + ", ".join(choices), where)
@@ -184,7 +184,8 @@ def _scalar(value: JSON, hint: type, where: str) -> Any:
     return _checked(value, hint, names[hint], where)
 
 
-def _record(value: Mapping[str, JSON], record: Any, where: str) -> Any:
+def from_plain(value: Mapping[str, JSON], record: Any, where: str) -> Any:
+    """The record (a dataclass) of a JSON object, field by field. Raises `RecordError`; `where` heads it."""
     prefix = where if where.endswith(": ") else f"{where}."
     fields = {field.name: field for field in dataclasses.fields(record)}
     if unknown := value.keys() - fields.keys():

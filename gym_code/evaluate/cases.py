@@ -53,3 +53,8 @@ class Grader(Protocol):
         May be called from several threads at once. A `SandboxError` is a fault of ours, like `resolved` of
         None; `SandboxUnavailable` says that nothing can be graded here at all.
         """
+
+
+def is_empty(patch: bytes | None) -> bool:
+    """Whether a patch changes nothing: it is not graded, and resolves nothing."""
+    return patch is None or not patch.strip()
