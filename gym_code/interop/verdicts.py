@@ -60,6 +60,16 @@ def tests_status(
     }
 
 
+def accepted(answer: Answer, *, skipped_kept: bool) -> dict[str, frozenset[Outcome]]:
+    """The outcomes with which each test of an answer counts as passed, for `gym_code.grading.grade`.
+
+    A test of both lists has to satisfy both.
+    """
+    good = frozenset(map(Outcome, _PASSING))
+    kept = good | {Outcome.SKIPPED} if skipped_kept else good
+    return dict.fromkeys(answer.pass_to_pass, kept) | dict.fromkeys(answer.fail_to_pass, good)
+
+
 def is_resolved(status: Mapping[str, Mapping[str, Sequence[str]]]) -> bool:
     """Whether no FAIL_TO_PASS or PASS_TO_PASS test failed: SWE-bench's RESOLVED_FULL."""
     return not status[FAIL_TO_PASS]["failure"] and not status[PASS_TO_PASS]["failure"]
