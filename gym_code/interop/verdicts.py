@@ -2,13 +2,16 @@
 
 | outcome | FAIL_TO_PASS | PASS_TO_PASS | either, under `fail_only` |
 |---|---|---|---|
-| passed, xfailed | success | success | success |
-| skipped | failure | success where `skipped_kept`, else failure | success |
+| passed | success | success | success |
+| xfailed | success for `pytest` and `official`, else failure | the same | success |
+| skipped | failure | success for `django` and `official`, else failure | success |
 | failed | failure | failure | failure |
 | error, xpassed, missing, duplicated | failure | failure | success, if any test of the run reported |
 
-`fail_only` is for parsers that record failures alone: a test they do not name has passed. A run of which no
-test reported is no run there, and resolves nothing.
+By runner, since what counts is what its parsers see of a run: pytest's summary names the tests that failed as
+expected and not those that were skipped, Django's the other way round, SymPy's neither. `official`: the
+outcomes are what its parsers saw. `fail_only` is for parsers that record failures alone: a test they do not name
+has passed. A run of which no test reported is no run there, and resolves nothing.
 """
 
 from __future__ import annotations
@@ -28,46 +31,43 @@ Status = dict[str, dict[str, list[str]]]
 
 FAIL_TO_PASS, PASS_TO_PASS = "FAIL_TO_PASS", "PASS_TO_PASS"
 FAIL_TO_FAIL, PASS_TO_FAIL = "FAIL_TO_FAIL", "PASS_TO_FAIL"
-_PASSING = frozenset({Outcome.PASSED.value, Outcome.XFAILED.value})
+_SEES_XFAILED, _SEES_SKIPPED = ("pytest", "official"), ("django", "official")
+
+
+def accepted(
+    answer: Answer, *, runner: str, eval_type: EvalType = "pass_and_fail"
+) -> dict[str, frozenset[Outcome]]:
+    """Which outcomes count as success, by test id; an id in both lists must satisfy both.
+
+    runner: `Task.runner`, or `official`.
+    """
+    fixed, kept = _good(runner, eval_type)
+    found = dict.fromkeys(answer.pass_to_pass, kept)
+    return found | {test: fixed & found.get(test, fixed) for test in answer.fail_to_pass}
 
 
 def tests_status(
     answer: Answer,
     outcomes: Mapping[str, str],
     *,
+    runner: str,
     eval_type: EvalType = "pass_and_fail",  # noqa: PT028 (no test: named after the field it makes)
-    skipped_kept: bool,
 ) -> Status:
     """How each test of the answer counts; a test without an outcome is missing.
 
-    outcomes: values of `Outcome` by test id. skipped_kept: whether a skipped PASS_TO_PASS test is kept, as it
-    is where SWE-bench's parser sees skips by test (django's does; pytest's summary does not name them).
-    FAIL_TO_FAIL and PASS_TO_FAIL are there and empty, as in SWE-bench's own reports.
+    outcomes: values of `Outcome` by test id. runner: `Task.runner`, or `official`. FAIL_TO_FAIL and
+    PASS_TO_FAIL are there and empty, as in SWE-bench's own reports.
     """
-    if eval_type == "fail_only":
-        ids = (*answer.fail_to_pass, *answer.pass_to_pass)
-        ran = any(outcomes.get(test, Outcome.MISSING) != Outcome.MISSING for test in ids)
-        good = frozenset(Outcome) - {Outcome.FAILED} if ran else frozenset[str]()
-        fixed, maintained = good, good
-    else:
-        fixed = _PASSING
-        maintained = _PASSING | {Outcome.SKIPPED.value} if skipped_kept else _PASSING
+    fixed, kept = _good(runner, eval_type)
+    ids = (*answer.fail_to_pass, *answer.pass_to_pass)
+    if not any(outcomes.get(test, Outcome.MISSING) != Outcome.MISSING for test in ids):
+        fixed = kept = frozenset()
     return {
         FAIL_TO_PASS: _divided(answer.fail_to_pass, outcomes, fixed),
-        PASS_TO_PASS: _divided(answer.pass_to_pass, outcomes, maintained),
+        PASS_TO_PASS: _divided(answer.pass_to_pass, outcomes, kept),
         FAIL_TO_FAIL: _divided((), outcomes, frozenset()),
         PASS_TO_FAIL: _divided((), outcomes, frozenset()),
     }
-
-
-def accepted(answer: Answer, *, skipped_kept: bool) -> dict[str, frozenset[Outcome]]:
-    """The outcomes with which each test of an answer counts as passed, for `gym_code.grading.grade`.
-
-    A test of both lists has to satisfy both.
-    """
-    good = frozenset(map(Outcome, _PASSING))
-    kept = good | {Outcome.SKIPPED} if skipped_kept else good
-    return dict.fromkeys(answer.pass_to_pass, kept) | dict.fromkeys(answer.fail_to_pass, good)
 
 
 def is_resolved(status: Mapping[str, Mapping[str, Sequence[str]]]) -> bool:
@@ -75,7 +75,18 @@ def is_resolved(status: Mapping[str, Mapping[str, Sequence[str]]]) -> bool:
     return not status[FAIL_TO_PASS]["failure"] and not status[PASS_TO_PASS]["failure"]
 
 
-def _divided(tests: Sequence[str], outcomes: Mapping[str, str], good: frozenset[str]) -> dict[str, list[str]]:
+def _good(runner: str, eval_type: EvalType) -> tuple[frozenset[Outcome], frozenset[Outcome]]:
+    """What counts for FAIL_TO_PASS and for PASS_TO_PASS."""
+    if eval_type == "fail_only":
+        silent = frozenset(Outcome) - {Outcome.FAILED}
+        return silent, silent
+    fixed = frozenset({Outcome.PASSED, *([Outcome.XFAILED] if runner in _SEES_XFAILED else [])})
+    return fixed, fixed | frozenset([Outcome.SKIPPED] if runner in _SEES_SKIPPED else [])
+
+
+def _divided(
+    tests: Sequence[str], outcomes: Mapping[str, str], good: frozenset[Outcome]
+) -> dict[str, list[str]]:
     divided: dict[str, list[str]] = {"success": [], "failure": []}
     for test in tests:
         outcome = outcomes.get(test, Outcome.MISSING)

@@ -28,7 +28,7 @@ def answer(fail_to_pass: tuple[str, ...], pass_to_pass: tuple[str, ...]) -> Answ
 def test_passed_and_xfailed_pass_and_all_else_fails() -> None:
     tests = tuple(outcome.value for outcome in Outcome)
     status = verdicts.tests_status(
-        answer(tests, tests), dict(zip(tests, tests, strict=True)), skipped_kept=False
+        answer(tests, tests), dict(zip(tests, tests, strict=True)), runner="pytest"
     )
     good = ["passed", "xfailed"]
     bad = ["failed", "error", "skipped", "xpassed", "duplicated", "missing"]
@@ -40,12 +40,29 @@ def test_passed_and_xfailed_pass_and_all_else_fails() -> None:
     }
 
 
-def test_a_skip_keeps_what_passed_and_mends_nothing() -> None:
-    outcomes = {"new": "skipped", "old": "skipped"}
-    status = verdicts.tests_status(answer(("new",), ("old",)), outcomes, skipped_kept=True)
-    assert status["FAIL_TO_PASS"] == {"success": [], "failure": ["new"]}
-    assert status["PASS_TO_PASS"] == {"success": ["old"], "failure": []}
-    assert not verdicts.is_resolved(status)
+@pytest.mark.parametrize(
+    ("runner", "fixed", "kept"),
+    [
+        ("pytest", ["xfailed"], ["xfailed"]),
+        ("django", [], ["skipped"]),
+        ("sympy", [], []),
+        ("unittest", [], []),
+    ],
+)
+def test_what_else_counts_is_what_a_parser_sees(runner: str, fixed: list[str], kept: list[str]) -> None:
+    tests = ("xfailed", "skipped", "xpassed")
+    status = verdicts.tests_status(answer(tests, tests), dict(zip(tests, tests, strict=True)), runner=runner)
+    assert status["FAIL_TO_PASS"]["success"] == fixed
+    assert status["PASS_TO_PASS"]["success"] == kept
+
+
+def test_a_test_of_both_kinds_must_satisfy_both() -> None:
+    found = verdicts.accepted(answer(("new", "both"), ("old", "both")), runner="django")
+    assert found == {
+        "new": {Outcome.PASSED},
+        "old": {Outcome.PASSED, Outcome.SKIPPED},
+        "both": {Outcome.PASSED},
+    }
 
 
 def test_one_failure_of_either_kind_resolves_nothing() -> None:
@@ -58,20 +75,20 @@ def test_one_failure_of_either_kind_resolves_nothing() -> None:
         ({"old": "passed"}, False),
         ({}, False),
     ):
-        assert verdicts.is_resolved(verdicts.tests_status(tests, outcomes, skipped_kept=False)) is resolved
+        assert verdicts.is_resolved(verdicts.tests_status(tests, outcomes, runner="pytest")) is resolved
 
 
 def test_where_only_failures_are_recorded_silence_passes_but_not_that_of_a_run_that_never_was() -> None:
     tests = answer(("new", "hidden"), ("old",))
     ran = verdicts.tests_status(
-        tests, {"new": "passed", "old": "error"}, eval_type="fail_only", skipped_kept=False
+        tests, {"new": "passed", "old": "error"}, eval_type="fail_only", runner="pytest"
     )
     assert verdicts.is_resolved(ran)
-    failed = verdicts.tests_status(tests, {"new": "failed"}, eval_type="fail_only", skipped_kept=False)
+    failed = verdicts.tests_status(tests, {"new": "failed"}, eval_type="fail_only", runner="pytest")
     assert failed["FAIL_TO_PASS"] == {"success": ["hidden"], "failure": ["new"]}
     none = dict.fromkeys(("new", "hidden", "old"), "missing")
     assert not verdicts.is_resolved(
-        verdicts.tests_status(tests, none, eval_type="fail_only", skipped_kept=False)
+        verdicts.tests_status(tests, none, eval_type="fail_only", runner="pytest")
     )
 
 
@@ -100,6 +117,6 @@ def test_the_lists_are_those_of_swebench(
         seen, {"FAIL_TO_PASS": new, "PASS_TO_PASS": old}, eval_type=theirs.EvalType(eval_type)
     )
     tests = answer(tuple(new), tuple(old))
-    status = verdicts.tests_status(tests, outcomes, eval_type=eval_type, skipped_kept=True)
+    status = verdicts.tests_status(tests, outcomes, eval_type=eval_type, runner="official")
     assert status == report
     assert verdicts.is_resolved(status) == (theirs.get_resolution_status(report) == "RESOLVED_FULL")
