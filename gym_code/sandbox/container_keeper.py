@@ -25,7 +25,7 @@ from typing import IO, Any, cast
 from gym_code.sandbox import mounts, removal
 from gym_code.sandbox.guest import read_exactly, write_all
 from gym_code.sandbox.keeper import MESSAGE_BYTES, Keeper, Trees, move_in
-from gym_code.sandbox.lease import KEPT_LAYERS, LAYER_SECONDS, hold, prune
+from gym_code.sandbox.lease import KEPT_LAYERS, LAYER_SECONDS, hold, prune, remove_unused
 
 LAYERS = "/layers"
 """Where the volume of start layers is mounted."""
@@ -75,6 +75,8 @@ class ContainerKeeper(Keeper):
             self.reply({"have": self.acquire(request["name"])})
         elif op == "store":
             self.store(request["name"])
+        elif op == "forget":
+            self.forget(request["name"])
         else:
             super().dispatch(request, fds)
 
@@ -83,6 +85,12 @@ class ContainerKeeper(Keeper):
         if name not in self.held:
             self.held[name] = hold(Path(self.layers, f"{name}.use"))
         return os.path.isdir(os.path.join(self.layers, name))
+
+    def forget(self, name: str) -> None:
+        """Let go of a layer, and remove it if no other keeper holds it."""
+        os.close(self.held.pop(name))
+        remove_unused(Path(self.layers, f"{name}.use"))
+        self.reply({})
 
     def store(self, name: str) -> None:
         """Write a layer from the archive that follows: beside its place, then renamed."""

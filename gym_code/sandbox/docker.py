@@ -36,7 +36,7 @@ from gym_code.sandbox.layout import Home, open_home
 from gym_code.sandbox.lease import reap
 from gym_code.sandbox.link import GuestLink
 from gym_code.sandbox.pool import Key, Pool
-from gym_code.sandbox.store import Layer, Store
+from gym_code.sandbox.store import FORMAT, Layer, Store
 from gym_code.types import Environment, Limits, StartTree
 
 if TYPE_CHECKING:
@@ -191,8 +191,8 @@ class DockerParts(Parts):
         """The start layer, here (for patches) and at the daemon (for boxes)."""
         layer = self.store.acquire(start)
         try:
-            if layer.digest not in self.shipped:
-                with self.shipping:
+            with self.shipping:
+                if layer.digest not in self.shipped:
                     name = layer.path.name
                     if not self.keeper.request("acquire", name=name)["have"]:
                         self.keeper.store(name, layer.path)
@@ -201,6 +201,20 @@ class DockerParts(Parts):
             self.store.release(layer.digest)
             raise
         return layer
+
+    def drop_start(self, digest: str) -> None:
+        """Remove a start layer that no box uses, here and at the daemon."""
+        with self.shipping:
+            if self.store.drop(digest) and digest in self.shipped:
+                self.shipped.remove(digest)
+                self.keeper.request("forget", name=f"{FORMAT}-{digest}")
+
+    def drop_environment(self, environment: Environment) -> None:
+        """End its spare boxes, so that its image can be removed; the next box looks for the image again."""
+        with self.lock:
+            image = self.images.pop(environment.digest, None)
+        if image is not None:
+            self.pool.drop(lambda key: key[0] == image.id)
 
     def base(self, layer: Layer) -> str:
         """Where the keeper finds a layer's files."""

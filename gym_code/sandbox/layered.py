@@ -28,7 +28,7 @@ from gym_code.sandbox.layout import Home
 from gym_code.sandbox.link import LayerKeeper
 from gym_code.sandbox.pool import Blank, Key, Pool
 from gym_code.sandbox.store import Layer, Store
-from gym_code.types import Cause, ExecResult, StartTree
+from gym_code.types import Cause, Environment, ExecResult, StartTree
 
 MOST_LAYERS = 64
 """A box whose history is longer is flattened: the merge costs what changed, every path look-up costs
@@ -99,6 +99,14 @@ class Parts(ABC):
     def base(self, layer: Layer) -> str:
         """Where the keeper finds a layer's files."""
         return str(layer.root)
+
+    def drop_start(self, digest: str) -> None:
+        """Remove a start layer that no box uses."""
+        self.store.drop(digest)
+
+    @abstractmethod
+    def drop_environment(self, environment: Environment) -> None:
+        """Give back what is kept for boxes of an environment."""
 
     @abstractmethod
     def close(self) -> None:
@@ -182,6 +190,22 @@ class LayeredBackend(ABC):
             raise
         self._adopt(box)
         return box
+
+    def drop_start(self, digest: str) -> None:
+        """Remove the layer of a start tree (SHA-256, hex), here and where boxes find it, unless one uses it.
+
+        It is made again when it is needed again.
+        """
+        if (parts := self._started) is not None:
+            parts.drop_start(digest)
+
+    def drop_environment(self, environment: Environment) -> None:
+        """End the spare boxes of an environment, and let go of its image or directory.
+
+        Call it when no box of the environment is open or about to be opened.
+        """
+        if (parts := self._started) is not None:
+            parts.drop_environment(environment)
 
     def close(self) -> None:
         """Close every box and the keeper."""

@@ -131,15 +131,18 @@ def prune(folder: Path, *, keep: int, older_than: float = 0.0, dry_run: bool = F
     for lock in locks[: max(0, len(locks) - keep)]:
         if time.time() - last_use(lock) < older_than:
             break
-        with unused(lock) as free:
-            if not free:
-                continue
-            name = lock.name.removesuffix(".use")
-            removed.append(name)
-            if not dry_run:
-                remove_tree(lock.with_name(name))
-                lock.unlink(missing_ok=True)
+        if remove_unused(lock, dry_run=dry_run):
+            removed.append(lock.name.removesuffix(".use"))
     return removed
+
+
+def remove_unused(lock: Path, *, dry_run: bool = False) -> bool:
+    """Remove what a lock file `NAME.use` stands for, and the lock; False where somebody holds it."""
+    with unused(lock) as free:
+        if free and not dry_run:
+            remove_tree(lock.with_name(lock.name.removesuffix(".use")))
+            lock.unlink(missing_ok=True)
+        return free
 
 
 def remove_tree(path: Path) -> None:

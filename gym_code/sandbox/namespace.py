@@ -28,7 +28,7 @@ from gym_code.sandbox.lease import Lease, hold, reap
 from gym_code.sandbox.link import GuestLink, KeeperLink
 from gym_code.sandbox.pool import Key, Pool
 from gym_code.sandbox.store import Store
-from gym_code.types import Limits
+from gym_code.types import Environment, Limits
 
 
 class NamespaceBackend(LayeredBackend):
@@ -63,7 +63,7 @@ class NamespaceParts(Parts):
         self.keys: dict[tuple[str, str], Key] = {}
         self.own: dict[str, Mapping[str, str]] = {}
         """What the image of an environment sets, by the environment's digest."""
-        self.held: list[int] = []
+        self.held: dict[tuple[str, str], int] = {}
         """Locks on the environments in use."""
 
     def notes(self) -> Mapping[str, str]:
@@ -84,7 +84,7 @@ class NamespaceParts(Parts):
         self.pool.close()
         self.keeper.close()
         self.lease.release()
-        for descriptor in self.held:
+        for descriptor in self.held.values():
             os.close(descriptor)
 
     def key(self, spec: BoxSpec) -> Key:
@@ -97,10 +97,21 @@ class NamespaceParts(Parts):
             path = environment_directory(self.home, spec.environment)
             key = tuple(bwrap.command(self.program, path, bwrap.skeleton(self.home, path), workdir))
             with self.lock:
-                self.own[spec.environment.digest] = environment_variables(path)
-                self.keys[wanted] = key
-                self.held.append(hold(path.with_name(path.name + ".use")))
+                if wanted not in self.keys:
+                    self.own[spec.environment.digest] = environment_variables(path)
+                    self.held[wanted] = hold(path.with_name(path.name + ".use"))
+                    self.keys[wanted] = key
         return key
+
+    def drop_environment(self, environment: Environment) -> None:
+        """End its spare boxes, and give the lock on its directory back: others may remove it."""
+        with self.lock:
+            mine = [wanted for wanted in self.keys if wanted[0] == environment.digest]
+            keys = {self.keys.pop(wanted) for wanted in mine}
+            descriptors = [self.held.pop(wanted) for wanted in mine]
+        self.pool.drop(keys.__contains__)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def variables(self, spec: BoxSpec) -> dict[str, str]:
         """The usual ones, those of an image that the task names, and the task's own."""

@@ -88,6 +88,13 @@ class Pool:
             self._changed.notify_all()
             self._start_workers()
 
+    def drop(self, unwanted: Callable[[Key], bool]) -> None:
+        """End the spare boxes of some keys."""
+        with self._changed:
+            blanks = [blank for key in list(self._blanks) if unwanted(key) for blank in self._blanks.pop(key)]
+        for blank in blanks:
+            blank.end()
+
     def close(self) -> None:
         """Launch no more; the keeper's end takes the spare boxes along."""
         with self._changed:
@@ -121,8 +128,10 @@ class Pool:
                 blank = self._launch(key)
             with self._changed:
                 self._coming[key] -= 1
-                if blank is not None:
-                    self._blanks.setdefault(key, deque()).append(blank)
+                if blank is not None and key in self._blanks:
+                    self._blanks[key].append(blank)
+                elif blank is not None:  # its key was dropped meanwhile
+                    blank.end()
                 elif not self._closed:
                     self._changed.wait()  # until somebody takes a box: not in a loop against a wall
 

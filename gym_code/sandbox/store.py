@@ -20,7 +20,7 @@ from gym_code.errors import InputError, SandboxError
 from gym_code.gitrepo import SECONDS
 from gym_code.sandbox.gitobjects import StartRepo, start_repo
 from gym_code.sandbox.layout import Home
-from gym_code.sandbox.lease import KEPT_LAYERS, hold, owner_tag, prune_layers
+from gym_code.sandbox.lease import KEPT_LAYERS, hold, owner_tag, prune_layers, remove_unused
 from gym_code.types import StartTree, tree_digest
 
 FORMAT = "1"
@@ -88,6 +88,14 @@ class Store:
             else:
                 del self._held[digest]
                 os.close(descriptor)
+
+    def drop(self, digest: str) -> bool:
+        """Remove a layer that nobody uses, in this process or another; whether it is gone."""
+        path = self.home.layers / f"{FORMAT}-{digest}"
+        with self._lock:
+            if digest not in self._held:
+                remove_unused(path.with_name(path.name + ".use"))
+            return not path.is_dir()
 
     def _make(self, start: StartTree, path: Path) -> None:
         files = start.files()
