@@ -14,10 +14,10 @@ from gym_code.evaluate.store import Attempt, content_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from gym_code.evaluate.cases import Case, Grader
+    from gym_code.evaluate.images import Images
     from gym_code.evaluate.store import RunDirectory
     from gym_code.task import Suite
 
@@ -77,16 +77,18 @@ def grade_all(
     workers: int,
     retries: int,
     cycle: int,
-    use_image: Callable[[str], AbstractContextManager[str]],
+    images: Images,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Carry out the jobs on `workers` threads.
+    """Carry out the jobs on `workers` threads, those of one image together.
 
-    use_image: given an instance, has its image ready while a grading runs and gives its id. retries: how
+    images: has the image of an instance ready while a grading runs. retries: how
     often a job is tried again, after all others, when a fault of ours left it without a verdict. Raises
     `SandboxUnavailable` where nothing can be graded any more; what was graded until then is kept.
     """
-    _Work(run, suite, retries, cycle, use_image, on_progress).carry_out(jobs, workers)
+    order = {case: at for at, case in reversed(list(enumerate(images.ordered([job.case for job in jobs]))))}
+    jobs = sorted(jobs, key=lambda job: order[job.case])
+    _Work(run, suite, retries, cycle, images, on_progress).carry_out(jobs, workers)
 
 
 class _Work:
@@ -98,11 +100,11 @@ class _Work:
         suite: Suite,
         retries: int,
         cycle: int,
-        use_image: Callable[[str], AbstractContextManager[str]],
+        images: Images,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._run, self._suite, self._retries, self._cycle = run, suite, retries, cycle
-        self._use_image, self._on_progress = use_image, on_progress
+        self._images, self._on_progress = images, on_progress
         self._queue: queue.SimpleQueue[tuple[Job, int]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._numbers = Counter(attempt.key for attempt in run.attempts)
@@ -177,7 +179,8 @@ class _Work:
         """What the grader found, in which image, and whether trying again cannot help."""
         image = ""
         try:
-            with self._use_image(job.case.instance_id) as image:
+            with self._images.use(job.case.instance_id) as used:
+                image = used.id
                 return job.grader.grade(self._suite, job.case, folder), image, False
         except SandboxUnavailable:
             raise
