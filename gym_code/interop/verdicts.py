@@ -10,8 +10,8 @@
 
 By runner, since what counts is what its parsers see of a run: pytest's summary names the tests that failed as
 expected and not those that were skipped, Django's the other way round, SymPy's neither. `official`: the
-outcomes are what its parsers saw. `fail_only` is for parsers that record failures alone: a test they do not name
-has passed. A run of which no test reported is no run there, and resolves nothing.
+outcomes are what its parsers saw. `fail_only` is for parsers that record failures alone: a test they do not
+name has passed. A run of which no test reported is no run there, and resolves nothing.
 """
 
 from __future__ import annotations
