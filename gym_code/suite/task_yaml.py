@@ -84,6 +84,7 @@ def task_meta(fields: Fields, instance_id: str) -> TaskMeta:
         "licence": fields.text("gym.licence", ""),
         "grade": fields.choice("gym.grade", GRADES, "train"),
         "seed": fields.get("gym.seed"),
+        **({"difficulty": label} if isinstance(label := fields.get("difficulty"), str) else {}),
         **({"gold_seconds": seconds} if isinstance(seconds, int | float) else {}),
     }
     fields.strings("gym.removed", [])
