@@ -16,7 +16,7 @@ from gym_code.cli.terminal import NO, Json, SandboxName, aside, people, print_js
 from gym_code.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
@@ -119,9 +119,7 @@ def evaluate(
 
     The same command goes on where an interrupted one stopped. Status 1 when something has no verdict.
     """
-    from gym_code.evaluate.report import headline, write_reports
-    from gym_code.evaluate.session import Request
-    from gym_code.evaluate.swebench_reports import write_swebench_reports
+    from gym_code.evaluate.session import Request, report_run
 
     players = [text for text in (agent, model) if text]
     if len(players) + bool(predictions) > 1:
@@ -162,16 +160,34 @@ def evaluate(
         retries=retries,
     )
     evaluation = _carried_out(request, player)
-    summary = write_reports(evaluation, request.out)
-    write_swebench_reports(evaluation, request.out)
+    summary = report_run(request.out)
     if as_json:
         print_json(summary)
     else:
-        for line in headline(summary):
+        for line in _headline(summary, request.out):
             people.print(line, markup=False, soft_wrap=True)
-        people.print(f"report    {request.out / 'report.html'}", markup=False, soft_wrap=True)
     if any(result.resolved is None for result in evaluation.results):
         raise typer.Exit(NO)
+
+
+def _headline(summary: Mapping[str, Any], out: Path) -> Iterator[str]:
+    """What came of it, in a few lines."""
+    counts = {name: count for name, count in summary["counts"].items() if count}
+    yield f"attempts  {', '.join(f'{count} {name}' for name, count in counts.items())}"
+    if (resolved := summary["resolved"]) is not None:
+        rate = resolved["rate"]
+        yield f"resolved  {_percent(rate)} of {rate['tasks']} instances"
+    passes, best = summary["passes"], summary["best_of_n"]
+    for found in passes[1:]:
+        yield f"pass@{found['k']}    {_percent(found['any_right'])}"
+    if best is not None and best["chosen"] is not None:
+        yield f"best of {best['n']} {_percent(best['chosen'])} by {best['selector']}"
+    yield f"report    {out / 'report.html'}"
+
+
+def _percent(interval: Mapping[str, float]) -> str:
+    low, high = interval["low"], interval["high"]
+    return f"{interval['estimate']:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def _slug(text: str) -> str:

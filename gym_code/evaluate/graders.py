@@ -54,7 +54,7 @@ class CleanBoxGrader:
         return _graded(answer, reward)
 
     def _reward(self, suite: Suite, task: Task, answer: Answer, patch: bytes) -> Reward:
-        rule = accepted(answer, skipped_kept=task.runner == "django") if task.ids == "swebench" else None
+        rule = accepted(answer, runner=task.runner) if task.ids == "swebench" else None
         return grade(
             task, answer, patch, self._backend, suite.start(task.id), timeout=self._timeout, accepted=rule
         )

@@ -94,7 +94,7 @@ def load_evaluation(directory: Path) -> Evaluation:
     that was altered.
     """
     asked = read_asked(directory)
-    suite = load_suite(str(directory / SUITE) if asked.suite == SUITE else asked.suite)
+    suite = suite_of(asked, directory)
     if (digest := dataset_digest(suite, asked.instances)) != asked.dataset_digest:
         raise InputError(
             "the instances changed since the run",
@@ -107,6 +107,11 @@ def load_evaluation(directory: Path) -> Evaluation:
     if (directory / CHOSEN).is_file():
         choices = read_choices(directory / CHOSEN, dict.fromkeys(asked.instances, asked.samples))
     return collect(suite, asked, samples, read_attempts(directory), choices)
+
+
+def suite_of(asked: Asked, directory: Path) -> Suite:
+    """The suite a run was asked about. Raises `TaskError` where it is gone."""
+    return load_suite(str(directory / SUITE) if asked.suite == SUITE else asked.suite)
 
 
 def dataset_digest(suite: Suite, instances: Sequence[str]) -> str:

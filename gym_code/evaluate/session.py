@@ -13,21 +13,21 @@ from gym_code.evaluate.cases import Case
 from gym_code.evaluate.dataset import chosen_ids, load_predictions, open_dataset
 from gym_code.evaluate.graders import graders_of
 from gym_code.evaluate.images import Images
-from gym_code.evaluate.results import collect, dataset_digest, patch_of
+from gym_code.evaluate.results import collect, dataset_digest, load_evaluation, patch_of, suite_of
+from gym_code.evaluate.report import write_reports
 from gym_code.evaluate.run import grade_all, wanted
 from gym_code.evaluate.store import (
     ASKED,
     CHOSEN,
-    SUITE,
     Asked,
     open_run,
     read_asked,
     read_choices,
     read_samples,
 )
+from gym_code.evaluate.swebench_logs import write_swebench_logs
 from gym_code.sandbox import open_backend
 from gym_code.sandbox.dockerd import connect
-from gym_code.task import load_suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gym_code.interop import Prediction
     from gym_code.sandbox.base import Backend
     from gym_code.task import Suite
+    from gym_code.types import JSON
 
 GIGABYTE = 1000**3
 
@@ -151,12 +152,18 @@ def evaluate(
         return collect(suite, asked, samples, run.attempts, choices)
 
 
+def report_run(directory: Path) -> dict[str, JSON]:
+    """Write every report of a run's directory as it stands: ours and SWE-bench's. The summary ours show."""
+    evaluation = load_evaluation(directory)
+    write_swebench_logs(evaluation, suite_of(read_asked(directory), directory), directory)
+    return write_reports(evaluation, directory)
+
+
 def _dataset(request: Request, before: Asked | None) -> tuple[str, Suite]:
     if request.dataset:
         return open_dataset(request.dataset, request.out)
     assert before is not None
-    ref = before.suite
-    return ref, load_suite(str(request.out / SUITE) if ref == SUITE else ref)
+    return before.suite, suite_of(before, request.out)
 
 
 def _sandbox(wanted_name: str, suite: Suite, ids: Sequence[str]) -> str:
