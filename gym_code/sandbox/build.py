@@ -58,7 +58,6 @@ def build(
     Raises `EnvironmentBuildError` with the last lines of the step that failed.
     """
     tell = progress or (lambda _: None)
-    proxies = {key: os.environ[key] for name in _PROXIES for key in (name, name.upper()) if key in os.environ}
     step, lines = "", list[str]()
     lock = open_home().bases / "stages.use"
     using = hold(lock)
@@ -68,7 +67,7 @@ def build(
                 fileobj=_context({**files, "Dockerfile": dockerfile.encode()}),
                 custom_context=True,
                 tag=tag,
-                buildargs={**proxies, **arguments},
+                buildargs={**proxies(), **arguments},
                 labels=dict(labels),
                 network_mode="host",
                 rm=True,
@@ -93,6 +92,11 @@ def build(
     if problem:
         said = "\n".join([*lines[-ERROR_LINES:], problem])
         raise EnvironmentBuildError(f"cannot build {tag}: {step or 'the recipe'}\n{said}")
+
+
+def proxies() -> dict[str, str]:
+    """The proxies of this process's environment, for the steps of a build."""
+    return {key: os.environ[key] for name in _PROXIES for key in (name, name.upper()) if key in os.environ}
 
 
 def _context(files: Mapping[str, bytes]) -> io.BytesIO:

@@ -1,7 +1,7 @@
 """Images as `docker save` writes them, and how one becomes a directory for the namespace backend.
 
     envs/1-image-<id>/rootfs            its layers over each other; owners and devices are dropped
-    envs/1-image-<id>/gym-code.json     name, id and variables of the image
+    envs/1-image-<id>/gym-code.json     names, id and variables of the image
 
 An image is outside data. No entry is followed through a link: what stands in the way of a directory is
 replaced by one, and names that climb out are refused.
@@ -57,8 +57,13 @@ def load_archive(client: APIClient, path: Path) -> str:
         try:
             client.inspect_image(wanted)
         except ImageNotFound:
+            said = problem = ""
             with path.open("rb") as file:
-                said = "".join(str(event.get("stream", "")) for event in client.load_image(file))
+                for event in client.load_image(file):
+                    said += str(event.get("stream", ""))
+                    problem = str(event.get("error", problem))
+            if problem:
+                raise EnvironmentBuildError(f"cannot load {path}: {problem}") from None
             name = said.partition("Loaded image")[2].partition(": ")[2].strip()
             # Where the daemon computes other ids, the name that it tells stands for the image.
             return name or wanted
@@ -77,12 +82,11 @@ def image_directory(home: Home, environment: Environment) -> Path:
             f" or put {', '.join(environment.packages)} into the image"
         )
     if name.endswith(".tar"):
-        with Archive(Path(name)) as archive:
-            return _place(home, archive, name)
+        return unpacked_archive(home, Path(name), name)
     try:
         client = connect()
     except SandboxUnavailable as error:
-        if found := _unpacked(home, name):
+        if found := unpacked(home, name):
             return found
         raise EnvironmentBuildError(
             f"the image {name} was never unpacked here, and {error}; or write it to a file"
@@ -91,7 +95,7 @@ def image_directory(home: Home, environment: Environment) -> Path:
     from gym_code.sandbox.images import named_image
 
     wanted = str(named_image(client, name)["Id"])
-    final = _final(home, wanted)
+    final = image_place(home, wanted)
     if final.is_dir():
         os.utime(final)
         return final
@@ -107,32 +111,56 @@ def image_directory(home: Home, environment: Environment) -> Path:
             saved.unlink(missing_ok=True)
 
 
-def _final(home: Home, image: str) -> Path:
+def image_place(home: Home, image: str) -> Path:
+    """Where the image of an id is unpacked."""
     return home.envs / f"{RECIPE}-image-{image.rpartition(':')[2][:32]}"
 
 
-def _unpacked(home: Home, name: str) -> Path | None:
+def unpacked(home: Home, name: str) -> Path | None:
     """What was unpacked last from an image of this name."""
     receipts = home.envs.glob(f"{RECIPE}-image-*/{RECEIPT}")
     for receipt in sorted(receipts, key=lambda path: path.stat().st_mtime, reverse=True):
-        if json.loads(receipt.read_text())["image"] == name:
+        if name in _names(receipt):
             return receipt.parent
     return None
 
 
+def _names(receipt: Path) -> list[str]:
+    """The names under which an image was unpacked."""
+    found = json.loads(receipt.read_text())
+    names: list[str] = found.get("names") or [found["image"]]
+    return names
+
+
+def unpacked_archive(home: Home, path: Path, name: str) -> Path:
+    """The directory of an archive's image, which is known by this name from now on.
+
+    Raises `EnvironmentBuildError`.
+    """
+    with Archive(path) as archive:
+        return _place(home, archive, name)
+
+
 def _place(home: Home, archive: Archive, name: str, final: Path | None = None) -> Path:
     """Unpack an archive where it belongs, if it is not there yet."""
-    final = final or _final(home, archive.id)
-    if final.is_dir():
-        os.utime(final)
-        return final
+    final = final or image_place(home, archive.id)
     with locked(final):
         if not final.is_dir():
             with building(final) as part:
                 archive.unpack(part / ROOTFS)
-                receipt = {"image": name, "id": archive.id, "env": archive.env}
-                (part / RECEIPT).write_text(json.dumps(receipt, indent=1) + "\n")
+                _write_receipt(part, archive, [name])
+        elif name not in (names := _names(final / RECEIPT)):
+            _write_receipt(final, archive, [*names, name])
+        os.utime(final / RECEIPT)
+        os.utime(final)
     return final
+
+
+def _write_receipt(folder: Path, archive: Archive, names: list[str]) -> None:
+    receipt = {"image": names[0], "names": names, "id": archive.id, "env": archive.env}
+    new = folder / f".{RECEIPT}"
+    new.write_text(json.dumps(receipt, indent=1) + "\n")
+    new.replace(folder / RECEIPT)
 
 
 class Archive:
@@ -158,6 +186,7 @@ class Archive:
         try:
             config = str(images[0]["Config"])
             self.layers = [str(name) for name in images[0]["Layers"]]
+            self.tags = [str(name) for name in images[0].get("RepoTags") or ()]
             about = self._json(config)
             self.id = "sha256:" + Path(config).name.removesuffix(".json")
             self.env = variables((about.get("config") or {}).get("Env") or [])

@@ -1,0 +1,103 @@
+"""Where the image of an instance can come from, in the order in which they are tried."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gym_code.errors import EnvironmentBuildError
+from gym_code.evaluate.images.fetch import ATTEMPTS, Failed, Watch, again, build, load, pull, with_tag
+from gym_code.sandbox.unpack import unpacked_archive
+from gym_code.suite import DirectorySuite
+
+if TYPE_CHECKING:
+    from gym_code.sandbox.docker import Daemon
+    from gym_code.sandbox.layout import Home
+    from gym_code.task import Suite
+
+DOCKERFILE = "Dockerfile"
+How = Literal["none", "found", "loaded", "pulled", "built"]
+Way = tuple[How, Callable[[], tuple[str, ...]]]
+"""What will have happened, and what does it: gives the names that came along, or raises `Failed`."""
+
+
+class Sources:
+    """An archive laid ready, a registry, the task's own Dockerfile; without a daemon the first only."""
+
+    def __init__(self, suite: Suite, archives: Path | None, daemon: Daemon | None, home: Home) -> None:
+        self._suite, self._archives, self._daemon, self._home = suite, archives, daemon, home
+        self._lock = threading.Lock()
+        self._out_of_reach: set[str] = set()
+        """Registries that gave nothing in any attempt: for their next images one attempt will do."""
+
+    def archive(self, task_id: str, name: str) -> Path | None:
+        """The archive of an image: the one that the task names, or one of the directory of archives."""
+        if name.endswith(".tar"):
+            return Path(name)
+        if self._archives is None:
+            return None
+        tagged = with_tag(name).replace("/", "_").replace(":", "_")
+        places = [
+            self._archives / f"{stem}.tar" for stem in (task_id, tagged, tagged.removesuffix("_latest"))
+        ]
+        return next((place for place in places if place.is_file()), None)
+
+    def ways(self, task_id: str, name: str, watch: Watch) -> Iterator[Way]:
+        """The ways to try. One that turns out not to be there says so when it is tried."""
+        archive = self.archive(task_id, name)
+        if self._daemon is None:
+            yield "loaded", lambda: self._unpack(archive, name)
+            return
+        client = self._daemon.client
+        if archive is not None:
+            yield "loaded", lambda: load(client, name, archive)
+        if not name.endswith(".tar"):
+            yield "pulled", lambda: self._pull(name, watch)
+            yield "built", lambda: self._build(task_id, name, watch)
+
+    def _unpack(self, archive: Path | None, name: str) -> tuple[str, ...]:
+        if archive is None:
+            raise Failed("no Docker daemon answers, and there is no archive of it", passing=False)
+        try:
+            unpacked_archive(self._home, archive, name)
+        except EnvironmentBuildError as error:
+            raise Failed(str(error), passing=False) from error
+        return ()
+
+    def _pull(self, name: str, watch: Watch) -> tuple[str, ...]:
+        assert self._daemon is not None
+        client = self._daemon.client
+        first = name.partition("/")[0]
+        registry = first if "/" in name and ("." in first or ":" in first or first == "localhost") else ""
+        with self._lock:
+            attempts = 1 if registry in self._out_of_reach else ATTEMPTS
+        try:
+            again(lambda: pull(client, name, watch), attempts)
+        except Failed as failed:
+            if failed.passing:
+                with self._lock:
+                    self._out_of_reach.add(registry)
+            raise
+        return (with_tag(name),)
+
+    def _build(self, task_id: str, name: str, watch: Watch) -> tuple[str, ...]:
+        assert self._daemon is not None
+        client = self._daemon.client
+        folder = self._suite.path / "tasks" / task_id if isinstance(self._suite, DirectorySuite) else None
+        if folder is None or not (folder / DOCKERFILE).is_file():
+            raise Failed("the task has no Dockerfile", passing=False)
+        if not is_recipe(folder / DOCKERFILE, name):
+            raise Failed("the task's Dockerfile says no more than the image's name", passing=False)
+        again(lambda: build(client, name, folder, watch))
+        return (with_tag(name),)
+
+
+def is_recipe(dockerfile: Path, name: str) -> bool:
+    """Whether a Dockerfile says more than `FROM` the image itself, as the import writes it."""
+    rows = [line.split() for line in dockerfile.read_text(errors="replace").splitlines()]
+    steps = [words for words in rows if words and not words[0].startswith("#")]
+    return not (
+        len(steps) == 1 and steps[0][0].upper() == "FROM" and with_tag(steps[0][-1]) == with_tag(name)
+    )
