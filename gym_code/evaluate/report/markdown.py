@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gym_code.evaluate.report.tables import KIND_WORDS, Cell, Score, Table, tables
-from gym_code.evaluate.report.text import as_markdown, count, points_text, rate_text
+from gym_code.evaluate.report.tables import KIND_WORDS, Cell, Score, Table, cell_text, tables
+from gym_code.evaluate.report.text import as_markdown, count, rate_text
 from gym_code.types import JSON
 
 MOST_REASON = 200
@@ -27,7 +27,7 @@ def report_markdown(summary: Mapping[str, JSON]) -> str:
     parts = [
         f"# {as_markdown(summary['name'])}: {headline}",
         as_markdown(lead(summary)),
-        *_cautions(summary["cautions"]),
+        *cautions_markdown(summary["cautions"]),
         *(table_markdown(table) for table in (*tables(summary), *([attempts] if shown else []))),
     ]
     if len(summary["results"]) > len(shown):
@@ -55,7 +55,8 @@ def table_markdown(table: Table) -> str:
     return "\n\n".join([f"## {as_markdown(table.title)}", *note, "\n".join(lines)])
 
 
-def _cautions(said: Sequence[str]) -> list[str]:
+def cautions_markdown(said: Sequence[str]) -> list[str]:
+    """The sentences of caution as one list; nothing where there are none."""
     return ["\n".join(f"- **Note:** {as_markdown(sentence)}" for sentence in said)] if said else []
 
 
@@ -76,6 +77,4 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if isinstance(cell, Score):
-        return rate_text(cell.interval) if cell.scale == "rate" else points_text(cell.interval)
-    return as_markdown(cell)
+    return cell_text(cell) if isinstance(cell, Score) else as_markdown(cell)

@@ -16,8 +16,8 @@ from pathlib import Path
 from gym_code.evaluate.report.charts import Curve, bar, curves, track
 from gym_code.evaluate.report.instances import KINDS
 from gym_code.evaluate.report.markdown import lead
-from gym_code.evaluate.report.tables import KIND_WORDS, Cell, Score, Table, tables
-from gym_code.evaluate.report.text import as_html, clean, percent, points_text, rate_text
+from gym_code.evaluate.report.tables import KIND_WORDS, Cell, Score, Table, cell_text, tables
+from gym_code.evaluate.report.text import as_html, clean, percent
 from gym_code.types import JSON
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -88,10 +88,8 @@ def _digest(content: str) -> str:
 def _cell(cell: Cell, two: bool) -> str:
     """One cell, or two where others of the column are drawn."""
     if isinstance(cell, Score):
-        if cell.scale == "rate":
-            return f'<td class="score">{rate_text(cell.interval)}</td><td>{track(cell.interval)}</td>'
-        drawn = track(cell.interval, low=-1.0)
-        return f'<td class="score">{points_text(cell.interval)}</td><td>{drawn}</td>'
+        drawn = track(cell.interval, low=0.0 if cell.scale == "rate" else -1.0)
+        return f'<td class="score">{cell_text(cell)}</td><td>{drawn}</td>'
     span = ' colspan="2"' if two else ""
     kind = ' class="long"' if len(cell) > _LONG_CELL else ""
     return f"<td{span}{kind}>{as_html(cell)}</td>"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gym_code.evaluate.report.text import count
+from gym_code.evaluate.report.text import count, points_text, rate_text
 from gym_code.types import JSON
 
 Scale = Literal["rate", "difference"]
@@ -184,6 +184,13 @@ def _apart(summary: Mapping[str, JSON]) -> Table:
         head=("", "attempts", "instances"),
         rows=[(name, f"{len(of):,}", names(of)) for name, of in lists if of],
     )
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell as words."""
+    if isinstance(cell, str):
+        return cell
+    return rate_text(cell.interval) if cell.scale == "rate" else points_text(cell.interval)
 
 
 def names(attempts: Sequence[Mapping[str, JSON]]) -> str:
