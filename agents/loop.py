@@ -34,17 +34,20 @@ def play(
     suite: str = "",
     group_id: str = "",
     sample_id: str = "",
+    grade: bool = True,
 ) -> Trajectory:
     """Play a fresh episode to its end and grade it as it stands there.
 
-    suite: the reference by which a replay finds the suite; default its name. A policy that fails
+    suite: the reference by which a replay finds the suite; default its name. grade: without it the patch is
+    exported and the reward stays None. A policy that fails
     (`PolicyError`) leaves the trajectory without stop and reward; `error` says why. The caller closes the
     episode.
     """
     policy.begin(episode.task, openai_tools(episode.tools), seed)
     turns: list[Turn] = []
     seconds: dict[str, float] = {}
-    reward, error = None, None
+    error = None
+    end = episode.finish if grade else episode.export
     messages = opening(episode.task)
     try:
         while episode.stop is None and not gave_up(turns):
@@ -56,9 +59,9 @@ def play(
             episode.charge(tokens=decision.tokens, cost=decision.cost)
             messages = observe(results)
         with _timed(seconds, "grade_seconds"):
-            reward = episode.finish(Stop.GAVE_UP)
+            end(Stop.GAVE_UP)
     except ContextFullError:
-        reward = episode.finish(Stop.TOKENS)
+        end(Stop.TOKENS)
     except PolicyError as failure:
         error = f"{type(failure).__name__}: {failure}"
     return Trajectory(
@@ -75,7 +78,7 @@ def play(
         turns=tuple(turns),
         stop=episode.stop,
         patch=episode.patch,
-        reward=reward,
+        reward=episode.reward,
         error=error or episode.error,
         timings=seconds,
     )
@@ -112,12 +115,14 @@ def _turn(
 ) -> Turn:
     said = Completion(token_ids=(), logprobs=(), text=decision.text, finish_reason="stop")
     return Turn(
-        messages=tuple(messages),
+        messages=(*decision.compacted, *messages),
         prompt_token_ids=decision.prompt_token_ids,
         completion=decision.completion or said,
         calls=decision.calls,
         results=tuple(results),
         state_digest=state_digest,
+        tokens=decision.tokens,
+        cost=decision.cost,
     )
 
 

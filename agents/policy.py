@@ -37,6 +37,8 @@ class Decision:
     calls: tuple[ToolCall, ...] = ()
     problem: str = ""
     """Why the words hold no call, where the policy reads calls out of text and found a broken one."""
+    compacted: tuple[Message, ...] = ()
+    """Messages that took the place of older ones before this decision (`agents/compact.py`)."""
     prompt_token_ids: tuple[int, ...] = ()
     completion: Completion | None = None
     tokens: int = 0

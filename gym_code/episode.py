@@ -60,10 +60,11 @@ class Episode:
         self.error: str | None = None
         """What failed of ours, when `stop` is `Stop.FAULT` or the patch could not be graded."""
         self.patch = b""
-        """The agent's changes as a git patch; set by `finish`."""
+        """The agent's changes as a git patch; set by `export` and `finish`."""
         self.reward: Reward | None = None
         """Set by `finish`."""
         self.turns, self.tokens, self.cost = 0, 0, 0.0
+        self._exported = False
         self._clock = clock
         self._box = sandbox if sandbox is not None else backend.open(self._spec())
         self._began = clock()
@@ -111,6 +112,24 @@ class Episode:
         if self.stop is None and self.limits.cost is not None and self.cost >= self.limits.cost:
             self.stop = Stop.COST
 
+    def export(self, stop: Stop = Stop.GAVE_UP) -> bytes:
+        """End the episode ungraded: export the patch and give the box back; later calls return the same.
+
+        stop: why the episode ends, where nothing has stopped it yet. Where `error` is set afterwards the
+        sandbox has failed, and the empty patch says nothing of what the agent did.
+        """
+        self.stop = self.stop or stop
+        if not self._exported:
+            self._exported = True
+            try:
+                if self.stop is not Stop.FAULT:
+                    self.patch = self._box.diff()
+            except SandboxError as error:
+                self.error = f"{type(error).__name__}: {error}"
+            finally:
+                self._box.close()
+        return self.patch
+
     def finish(self, stop: Stop = Stop.GAVE_UP) -> Reward:
         """Export the patch, give the box back and grade the patch as it stands; later calls return the same.
 
@@ -118,15 +137,15 @@ class Episode:
         ours.
         """
         if self.reward is None:
-            self.stop = self.stop or stop
+            # The box is given back before grading opens another: an episode holds one at a time.
+            patch = self.export(stop)
+            failed = self.stop is Stop.FAULT or self.error is not None
             try:
-                self.reward = Reward(value=None) if self.stop is Stop.FAULT else self._grade()
+                self.reward = Reward(value=None) if failed else self._grade(patch)
             except SandboxError as error:
                 # The agent's episode ended as it did; only its grade is missing.
                 self.error = f"{type(error).__name__}: {error}"
                 self.reward = Reward(value=None)
-            finally:
-                self._box.close()
         return self.reward
 
     def state_digest(self) -> str:
@@ -177,15 +196,13 @@ class Episode:
         limit = self.limits.episode_seconds
         return float("inf") if limit is None else limit - self.seconds
 
-    def _grade(self) -> Reward:
-        self.patch = self._box.diff()
-        self._box.close()  # before grading opens another, so that an episode holds one box at a time
+    def _grade(self, patch: bytes) -> Reward:
         task_id = self.task.id
         # The suite's own task: the limits of an episode are no limits on its grading.
         return grade(
             self.suite.task(task_id),
             self.suite.answer(task_id),
-            self.patch,
+            patch,
             self.backend,
             self.suite.start(task_id),
         )

@@ -91,6 +91,8 @@ class Task:
     environment: Environment = field(default_factory=Environment)
     runner: str = "pytest"
     """The test runner, by name: a key of `gym_code.grading.runners`."""
+    ids: Literal["exact", "swebench"] = "exact"
+    """Whether test ids are the runner's own, or what SWE-bench's log parsers read of them on a console."""
     visible_tests: tuple[str, ...] = ()
     kind: Literal["fix", "build"] = "fix"
     """`fix`: a feature is missing in a repository (RepoFix); `build`: from scratch (RepoBuild)."""
@@ -220,8 +222,9 @@ class Completion:
 class Turn:
     """One exchange: what the policy was shown since its last turn, what it said, what came back.
 
-    `messages` are the new chat messages before the completion; text-only policies leave
-    `prompt_token_ids` empty and fill `completion.text`.
+    `messages` are the new chat messages before the completion; before them stand those that took the place of
+    what the policy dropped from its context. Text-only policies leave `prompt_token_ids` empty and fill
+    `completion.text`.
     """
 
     messages: tuple[Mapping[str, JSON], ...] = ()
@@ -230,6 +233,10 @@ class Turn:
     calls: tuple[ToolCall, ...] = ()
     results: tuple[ToolResult, ...] = ()
     state_digest: str = ""
+    tokens: int = 0
+    """Tokens that the policy used in this turn, prompt and completion, as its endpoint counts them."""
+    cost: float = 0.0
+    """What they cost, in the unit of `Limits.cost`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

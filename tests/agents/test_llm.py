@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,79 +15,14 @@ from gym_code.errors import ConfigError
 from gym_code.sandbox import open_backend
 from gym_code.tools import MALFORMED, openai_tools
 from gym_code.types import Stop, Task
+from tests.agents.endpoint import answer, failure
 from tests.toys import ToySuite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.agents.endpoint import Endpoint
 
 TASK = Task(id="calc__add-1", instruction="Add.", base_commit="0" * 40)
 OPENING = [{"role": "user", "content": "Add."}]
-
-
-class Endpoint:
-    """Answers each request with the next of the scripted answers; keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, dict[str, Any]]] = []
-        self.requests: list[dict[str, Any]] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append({"path": self.path, **body})
-                status, answer = endpoint.answers.pop(0)
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.send_header("Retry-After-Ms", "1")
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    endpoint = Endpoint()
-    thread = threading.Thread(target=endpoint.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield endpoint
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
-    thread.join()
-
-
-def answer(text: str | None, *calls: tuple[str, str, str], usage: bool = True) -> tuple[int, dict[str, Any]]:
-    message: dict[str, Any] = {"role": "assistant", "content": text}
-    if calls:
-        message["tool_calls"] = [
-            {"id": i, "type": "function", "function": {"name": name, "arguments": arguments}}
-            for i, name, arguments in calls
-        ]
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    body: dict[str, Any] = {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "m",
-        "choices": [choice],
-    }
-    if usage:
-        body["usage"] = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
-    return 200, body
-
-
-def failure(status: int, message: str, code: str | None = None) -> tuple[int, dict[str, Any]]:
-    return status, {"error": {"message": message, "type": "x", "param": None, "code": code}}
 
 
 def policy(endpoint: Endpoint, **options: Any) -> ChatPolicy:
