@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gym_code.errors import InputError
 from gym_code.evaluate.cases import Graded
-from gym_code.interop.official import TIMEOUT, grade_row, installed_version
+from gym_code.interop.official import TIMEOUT, check_row, grade_row, installed_version
 from gym_code.interop.taskrepo import plain_row
 from gym_code.sandbox.dockerd import connect
 from gym_code.sandbox.images import named_image
@@ -37,6 +37,7 @@ class OfficialGrader:
     def grade(self, suite: Suite, case: Case, folder: Path) -> Graded:
         """Grade a patch; the harness's logs go into `folder`. Raises as `grade_row` does."""
         row, task = row_of(suite, case.instance_id), suite.task(case.instance_id)
+        check_row(row)
         name = task.environment.image or str(row["image"])
         client = connect()
         try:

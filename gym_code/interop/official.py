@@ -237,7 +237,7 @@ def _read_log(row: Mapping[str, JSON], log: Path) -> dict[str, Any] | None:
     """The report on a log and what its parser saw; None where that took more than it may."""
     columns = (*_NEEDED, "instance_id", "repo", "version", F2P, P2P)
     process = subprocess.run(
-        [sys.executable, "-m", "gym_code.interop.official", str(log)],
+        [sys.executable, "-m", "gym_code.interop.official", str(log), str(LOG_SECONDS)],
         input=json.dumps({name: row.get(name, "") for name in columns}).encode(),
         capture_output=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
@@ -252,15 +252,15 @@ def _read_log(row: Mapping[str, JSON], log: Path) -> dict[str, Any] | None:
     return found
 
 
-def _main(log: str) -> None:
-    """Print what SWE-bench makes of a log, as JSON; its row comes over standard input."""
+def _main(log: str, limit: int) -> None:
+    """Print what SWE-bench makes of a log, as JSON; its row comes over standard input. limit: in seconds."""
     row = json.load(sys.stdin)
     from swebench.harness import grading
     from swebench.harness.utils import make_test_spec
 
     # What the package itself took to load is not the log's.
-    seconds = math.ceil(time.process_time()) + LOG_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    seconds = math.ceil(time.process_time()) + limit
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + LOG_MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     spec = make_test_spec({**row, "image": ""})
@@ -274,4 +274,4 @@ def _main(log: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(sys.argv[1], int(sys.argv[2]))
