@@ -106,29 +106,39 @@ class Random(Scripted):
 class Replay(Scripted):
     """Plays the calls of a recorded episode, with its words, in its order.
 
-    file: a trajectory file; index: which of its records, from 0 (negative from the end).
+    file: a trajectory file; index: which of its records, from 0 (negative from the end). Without one it is
+    the record of the task that is played, that with the same seed if there are several.
     """
 
     name = "replay"
 
-    def __init__(self, *, trajectory: Trajectory | None = None, file: str = "", index: int = 0) -> None:
+    def __init__(
+        self, *, trajectory: Trajectory | None = None, file: str = "", index: int | None = None
+    ) -> None:
         super().__init__()
-        self._trajectory = trajectory if trajectory is not None else _recorded(file, index)
+        self._where = file or "trajectory"
+        self._trajectories = (trajectory,) if trajectory is not None else _recorded(file, index)
 
     def script(self, task: Task, tools: Sequence[Mapping[str, JSON]], seed: int) -> Sequence[Decision]:
-        """One decision a recorded turn."""
-        if task.id != self._trajectory.task_id:
+        """One decision a recorded turn. Raises `ConfigError` where no record is of the task."""
+        fitting = [trajectory for trajectory in self._trajectories if trajectory.task_id == task.id]
+        if not fitting:
+            found = ", ".join(dict.fromkeys(t.task_id for t in self._trajectories[:5])) or "none"
             raise ConfigError(
-                "the record is of another task", expected=task.id, found=self._trajectory.task_id
+                "the record is of another task", where=self._where, expected=task.id, found=found
             )
+        # Of an episode that was tried again the last try is played.
+        chosen = next((record for record in reversed(fitting) if record.seed == seed), fitting[0])
         return [
             Decision(
                 text=turn.completion.text if turn.completion else "",
                 calls=turn.calls,
                 prompt_token_ids=turn.prompt_token_ids,
                 completion=turn.completion,
+                tokens=turn.tokens,
+                cost=turn.cost,
             )
-            for turn in self._trajectory.turns
+            for turn in chosen.turns
         ]
 
 
@@ -137,10 +147,12 @@ def submit(call_id: str) -> Decision:
     return Decision(calls=(ToolCall(id=call_id, name="submit", arguments={}),))
 
 
-def _recorded(file: str, index: int) -> Trajectory:
+def _recorded(file: str, index: int | None) -> tuple[Trajectory, ...]:
     trajectories = records.read(file).trajectories
+    if index is None:
+        return trajectories
     try:
-        return trajectories[index]
+        return (trajectories[index],)
     except IndexError:
         expected = f"an index below {len(trajectories)}"
         raise ConfigError("no such record", where=file, expected=expected, found=index) from None
