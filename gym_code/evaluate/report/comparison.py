@@ -106,8 +106,8 @@ def _planned(summary: Mapping[str, JSON]) -> Table:
         rows.append(("for the difference seen", count(planned["tasks_needed"], "instance")))
     return Table(
         title="What could have been found",
-        note="The smallest true difference that a comparison of so many instances finds with 80 % power, and how many instances the "
-        "difference seen here would take.",
+        note="The smallest true difference that a comparison of so many instances finds with 80 % power, "
+        "and how many instances the difference seen here would take.",
         head=("", ""),
         rows=rows,
     )

@@ -23,12 +23,12 @@ def strata(graded: Sequence[Instance]) -> dict[str, JSON]:
     Difficulties go from easy to hard, repositories from the one with the most instances down.
     """
     levels = [UNKNOWN if each.difficulty is None else each.difficulty for each in graded]
-    repos = _repositories([each.repo for each in graded])
+    repos, order = _repositories([each.repo for each in graded])
     runners = [each.runner for each in graded]
     known = any(each.difficulty is not None for each in graded)
     return {
         "difficulty": _scores(graded, levels, sorted(set(levels), key=_rung)) if known else [],
-        "repository": _scores(graded, repos, _by_size(repos)),
+        "repository": _scores(graded, repos, order),
         "runner": _scores(graded, runners, _by_size(runners)),
     }
 
@@ -52,11 +52,11 @@ def _by_size(labels: Sequence[str]) -> list[str]:
     return sorted(counts, key=lambda name: (-counts[name], name))
 
 
-def _repositories(repos: Sequence[str]) -> list[str]:
-    """The repository of each, or one name for all beyond the largest."""
-    ordered = _by_size(repos)
-    if len(ordered) <= MOST_REPOSITORIES:
-        return list(repos)
-    named = frozenset(ordered[: MOST_REPOSITORIES - 1])
-    rest = f"{len(ordered) - len(named)} others"
-    return [repo if repo in named else rest for repo in repos]
+def _repositories(repos: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A label for each, one for all beyond the largest, and the order of labels, that one last."""
+    order = _by_size(repos)
+    if len(order) <= MOST_REPOSITORIES:
+        return list(repos), order
+    named = order[: MOST_REPOSITORIES - 1]
+    rest, known = f"{len(order) - len(named)} others", frozenset(named)
+    return [repo if repo in known else rest for repo in repos], [*named, rest]
