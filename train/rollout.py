@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
@@ -22,7 +22,7 @@ from gym_code.errors import SandboxError
 from gym_code.sandbox.base import Backend
 from gym_code.task import Suite
 from gym_code.tools import openai_tools
-from gym_code.types import Completion, Reward, Stop, Task, Trajectory, Turn, canonical_digest
+from gym_code.types import Completion, Limits, Reward, Stop, Task, Trajectory, Turn, canonical_digest
 from train.curriculum import reference
 from train.engine.base import Dropped, Engine, Request, Sampling
 
@@ -32,7 +32,10 @@ _TICK = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One episode wanted. Samples of one group share `group_id` and the task; `sample_id` is its own."""
+    """One episode wanted. Samples of one group share `group_id` and the task; `sample_id` is its own.
+
+    limits: instead of the task's own. hold: called with the task's id; entered while the episode is played.
+    """
 
     suite: Suite
     task_id: str
@@ -40,6 +43,8 @@ class Order:
     sample_id: str
     seed: int
     sampling: Sampling
+    limits: Limits | None = None
+    hold: Callable[[str], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +89,12 @@ class _Seat:
     clock: _Clock = field(default_factory=_Clock)
     began: float = field(default_factory=time.monotonic)
     episode: Episode | None = None
+    held: ExitStack = field(default_factory=ExitStack)
     error: str | None = None
     tokens: list[int] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    reward: Reward = Reward(value=None)  # noqa: RUF009 (frozen)
+    reward: Reward | None = Reward(value=None)  # noqa: RUF009 (frozen)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def waited(self) -> float:
@@ -111,6 +118,8 @@ class Roller:
     At most `workers` boxes are opened or graded at a time. Tools may wait for seconds, so they run in all
     boxes that have something to do; in lockstep, whose time limits a load must not reach, in `workers`.
 
+    grades: without it patches are exported only, and rewards are None.
+
     Use it from one thread at a time, as a context manager: leaving it closes boxes and ends threads.
     """
 
@@ -124,7 +133,9 @@ class Roller:
         workers: int,
         seats: int,
         lockstep: bool = False,
+        grades: bool = True,
     ) -> None:
+        self._grades = grades
         self._backend, self._chat, self._engine, self._bounds = backend, chat, engine, bounds
         self._most, self._lockstep = seats, lockstep
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="rollout")
@@ -158,6 +169,8 @@ class Roller:
                 seat.episode.close()
         for pool in (self._pool, self._tools):
             pool.shutdown(wait=True)
+        for seat in self._seats.values():
+            seat.held.close()
 
     def start(self, order: Order) -> None:
         """Have an episode played as soon as there is a seat."""
@@ -219,7 +232,9 @@ class Roller:
             self._grading += 1
         else:
             self._acting += 1
-        (self._tools if part == "tools" else self._pool).submit(run)
+        # What only ends needs no turn among the boxes that open: it may be what they are waiting for.
+        beside = part == "tools" or (part == "grade" and not self._grades)
+        (self._tools if beside else self._pool).submit(run)
 
     def _events(self) -> list[_Event]:
         """What boxes have done. Waits for one where nobody can sample, in lockstep for all that act."""
@@ -252,7 +267,7 @@ class Roller:
         if seat.episode.stop is None:
             self._ask(seat)
         else:
-            self._job("grade", seat, _grade)
+            self._job("grade", seat, self._end)
         return None
 
     def _ask(self, seat: _Seat) -> None:
@@ -291,21 +306,24 @@ class Roller:
         """A fault of ours: the episode ends ungraded."""
         assert seat.episode is not None
         seat.episode.stop, seat.error = Stop.FAULT, error
-        self._job("grade", seat, _grade)
+        self._job("grade", seat, self._end)
 
     def _open(self, seat: _Seat) -> None:
         order, bounds = seat.order, self._bounds
         task = order.suite.task(order.task_id)
-        seconds = [s for s in (task.limits.episode_seconds, bounds.tool_seconds) if s]
+        given = order.limits or task.limits
+        seconds = [s for s in (given.episode_seconds, bounds.tool_seconds) if s]
         limits = replace(
-            task.limits,
-            turns=min(task.limits.turns, bounds.turns),
+            given,
+            turns=min(given.turns, bounds.turns),
             episode_seconds=min(seconds) if seconds else None,
         )
         try:
+            seat.held.enter_context(order.hold(order.task_id))
             seat.episode = Episode(order.suite, order.task_id, self._backend, limits, clock=seat.clock)
         except SandboxError as error:
             seat.error = f"{type(error).__name__}: {error}"
+            seat.held.close()
             return
         seat.tokens = self._chat.start(task, openai_tools(seat.episode.tools))
         self._check_room(seat, seat.order.sampling)
@@ -318,13 +336,15 @@ class Roller:
         calls = self._chat.parse(text, len(seat.turns))
         with seat.clock.running():
             results = episode.act(calls)
-        episode.charge(tokens=len(completion.token_ids))
+        used = len(seat.tokens) + len(completion.token_ids)
+        episode.charge(tokens=used)
         seat.turns.append(
             Turn(
                 prompt_token_ids=tuple(seat.tokens),
                 completion=replace(completion, text=text),
                 calls=() if isinstance(calls, str) else calls,
                 results=tuple(results),
+                tokens=used,
             )
         )
         seat.tokens += [*completion.token_ids, *self._chat.observe(completion.token_ids, results)]
@@ -334,6 +354,17 @@ class Roller:
         assert seat.episode is not None
         if seat.episode.stop is None and len(seat.tokens) + sampling.max_tokens > self._bounds.max_length:
             seat.episode.stop = Stop.TOKENS
+
+    def _end(self, seat: _Seat) -> None:
+        """Grade what an episode leaves, or only export it."""
+        assert seat.episode is not None
+        seat.seconds = {"policy_seconds": seat.waited, "tool_seconds": seat.clock()}
+        if self._grades:
+            seat.reward = seat.episode.finish()
+        else:
+            seat.episode.export()
+            seat.reward = None
+        seat.held.close()
 
     def _record(self, seat: _Seat) -> Trajectory:
         order, episode = seat.order, seat.episode
@@ -355,6 +386,7 @@ class Roller:
             patch=b"" if episode is None else episode.patch,
             reward=seat.reward,
             error=seat.error if episode is None or seat.error else episode.error,
+            timings=seat.seconds,
         )
 
 
@@ -365,11 +397,6 @@ def insist_on_grades(trajectories: Sequence[Trajectory]) -> None:
     if trajectories and all(t.reward is None or t.reward.value is None for t in trajectories):
         first = next((t.error for t in trajectories if t.error), "the gold solution fails too")
         raise SandboxError(f"none of {len(trajectories)} episodes could be graded; the first: {first}")
-
-
-def _grade(seat: _Seat) -> None:
-    assert seat.episode is not None
-    seat.reward = seat.episode.finish()
 
 
 def turn_seed(seed: int, turn: int) -> int:
