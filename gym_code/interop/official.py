@@ -168,25 +168,31 @@ def recording_exit_code(script: str) -> str:
     return script
 
 
-def _driver(separator: str) -> str:
-    """Applies the patch, says how that went after a separator nobody can guess, and runs the eval script."""
-    attempts = "\n".join(f"  attempt '{command}'" for command in APPLY)
+def apply_commands(patch: str) -> str:
+    """Bash that applies the patch in a file as SWE-bench does, where it stands; `$applied` says if it did."""
+    attempts = "\n".join(f"attempt '{command}'" for command in APPLY)
     return f"""\
-start=$PWD
-say() {{ printf '\\n%s %s\\n' {separator} "$1"; }}
-cd /testbed || {{ say 'there is no /testbed'; exit; }}
 applied= again=
 attempt() {{
   [ -z "$applied" ] || return 0
   if [ -n "$again" ]; then git checkout -- . ; git clean -fd; fi
   again=1
   printf '$ %s\\n' "$1"
-  if $1 {PATCH_FILE}; then applied=1; fi
+  if $1 {patch}; then applied=1; fi
 }}
-{{
 {attempts}
-  if [ -z "$applied" ] && git apply --check --reverse {PATCH_FILE}; then applied=1; fi
-}} >{_APPLY_LOG} 2>&1
+if [ -z "$applied" ] && git apply --check --reverse {patch}; then applied=1; fi
+"""
+
+
+def _driver(separator: str) -> str:
+    """Applies the patch, says how that went after a separator nobody can guess, and runs the eval script."""
+    return f"""\
+start=$PWD
+say() {{ printf '\\n%s %s\\n' {separator} "$1"; }}
+cd /testbed || {{ say 'there is no /testbed'; exit; }}
+{{
+{apply_commands(PATCH_FILE)}}} >{_APPLY_LOG} 2>&1
 head -c {_APPLY_LOG_BYTES} {_APPLY_LOG}
 rm -f {_APPLY_LOG}
 cd "$start"
