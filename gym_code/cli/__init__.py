@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gym_code.cli import compare, convert, episodes, images, machine, tasks, training
+from gym_code.cli import compare, convert, episodes, evaluate, images, machine, tasks, training
 from gym_code.cli.terminal import report_error
 from gym_code.errors import GymCodeError
 
@@ -33,6 +33,7 @@ app.add_typer(images.app, name="images")
 app.command()(episodes.run)
 app.command()(episodes.grade)
 app.command()(episodes.replay)
+app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(machine.gc)
 app.command()(machine.bench)

@@ -152,10 +152,8 @@ class _Work:
         with self._lock:
             self._numbers[job.key] += 1
             number = self._numbers[job.key]
-        folder = self._run.folder(job.case.instance_id, job.key, number)
-        graded, image, hopeless = self._attempted(job, folder)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        with self._run.logs(job.case.instance_id, job.key, number) as folder:
+            graded, image, hopeless = self._attempted(job, folder)
         with self._lock:
             kept = Attempt(
                 key=job.key,

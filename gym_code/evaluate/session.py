@@ -13,8 +13,8 @@ from gym_code.evaluate.cases import Case
 from gym_code.evaluate.dataset import chosen_ids, load_predictions, open_dataset
 from gym_code.evaluate.graders import graders_of
 from gym_code.evaluate.images import Images
-from gym_code.evaluate.results import collect, dataset_digest, load_evaluation, patch_of, suite_of
 from gym_code.evaluate.report import write_reports
+from gym_code.evaluate.results import collect, dataset_digest, load_evaluation, patch_of, suite_of
 from gym_code.evaluate.run import grade_all, wanted
 from gym_code.evaluate.store import (
     ASKED,

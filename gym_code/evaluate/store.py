@@ -16,6 +16,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from gym_code.types import JSON, Task
 
 SCHEMA_VERSION = 1
+_LOGS = ".logs-"
 ASKED, ATTEMPTS, CHOSEN, SUITE = "run.json", "attempts.jsonl", "chosen.jsonl", "suite"
 
 
@@ -121,11 +124,20 @@ class RunDirectory:
         """The file of a sample's predictions."""
         return self.path / f"predictions-{sample}.jsonl"
 
-    def folder(self, attempt_of: str, key: str, number: int) -> Path:
-        """Where the logs of an attempt go: made, and new."""
-        folder = self.path / "attempts" / attempt_of / f"{key[:16]}-{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    @contextmanager
+    def logs(self, instance_id: str, key: str, number: int) -> Iterator[Path]:
+        """A new folder for the logs of an attempt; kept as `attempts/ID/KEY-NUMBER` if anything is in it."""
+        folder = Path(tempfile.mkdtemp(prefix=_LOGS, dir=self.path))
+        try:
+            yield folder
+            if any(folder.iterdir()):
+                final = self.path / "attempts" / instance_id / f"{key[:16]}-{number}"
+                shutil.rmtree(final, ignore_errors=True)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                folder.chmod(0o755)
+                folder.rename(final)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def content_key(task: Task, patch: bytes, grader: str, version: str, timeout: float | None) -> str:
@@ -154,6 +166,8 @@ def open_run(path: Path) -> Iterator[RunDirectory]:
             raise ConfigError(
                 "another run is at work in it", where=str(path), expected="one at a time", found="a lock"
             ) from None
+        for left in path.glob(f"{_LOGS}*"):
+            shutil.rmtree(left, ignore_errors=True)
         yield RunDirectory(path=path, attempts=read_attempts(path))
     finally:
         os.close(descriptor)
