@@ -28,6 +28,15 @@ TASK ?=
 AGENT ?= oracle
 SANDBOX ?= auto
 OUT ?= runs/$(AGENT).jsonl
+DATASET ?=
+PREDICTIONS ?=
+N ?= 1
+J ?= 4
+BEST ?= visible
+OPTIONS ?=
+LIMIT ?=
+BUDGET ?=
+TOTAL ?=
 FORCE ?=
 PYTEST ?=
 DOCKER_BASE ?= gym-code/base:3.11
@@ -152,8 +161,19 @@ run: setup  ## one episode: [SUITE=starter] TASK=id [AGENT=oracle] [SANDBOX=auto
 	@mkdir -p $(dir $(OUT))
 	$(BIN)/gym-code run --suite $(SUITE) --task $(TASK) --agent $(AGENT) --sandbox $(SANDBOX) $(if $(SEED),--seed $(SEED)) --out $(OUT)
 
-eval: setup  ## held-out evaluation of a model: MODEL=tiny
+# What stands above as a default was not asked for.
+GIVEN = $(filter-out file,$(origin $(1)))
+PLAYS = $(if $(call GIVEN,AGENT),--agent '$(AGENT)',--model '$(MODEL)' $(if $(ENGINE),--engine $(ENGINE))) --samples $(N) $(if $(filter-out 1,$(N)),$(if $(BEST),--best-of $(BEST))) $(if $(SEED),--seed $(SEED)) \
+  $(foreach value,$(OPTIONS),--option '$(value)') $(foreach value,$(BUDGET),--agent-limit '$(value)') $(foreach value,$(TOTAL),--total '$(value)')
+PREDICTED = $(foreach file,$(PREDICTIONS),--predictions '$(file)') $(if $(call GIVEN,BEST),--best-of $(BEST))
+
+eval: setup $(NEEDS_VLLM)  ## evaluate: DATASET=file|suite (MODEL=tiny | AGENT=oracle | PREDICTIONS=file) [N=1] [J=4] [ENGINE=torch|vllm] [OPTIONS="key=value ..."] [BEST=visible] [LIMIT=5] [BUDGET="turns=40 ..."] [TOTAL="cost=20 ..."] [SANDBOX=auto] [OUT=dir]; without DATASET: held-out pass@1 of MODEL
+ifeq ($(DATASET),)
 	$(BIN)/python -m train.evaluate --model $(MODEL)
+else
+	$(BIN)/gym-code evaluate --dataset '$(DATASET)' $(if $(PREDICTIONS),$(PREDICTED),$(PLAYS)) \
+	  --jobs $(J) --sandbox $(SANDBOX) $(if $(LIMIT),--limit $(LIMIT)) $(if $(call GIVEN,OUT),--out '$(OUT)')
+endif
 
 bench-sandbox: setup docker-ready  ## the sandboxes beside plain Docker and another agent's environments (8 minutes)
 	$(BIN)/python -m benchmarks.sandbox --readme
