@@ -242,8 +242,8 @@ def _warnings(a: Side, b: Side, repos: Sequence[str]) -> list[str]:
             said.append(f"The data set of {side.name} is not known: that it is the same is taken on trust.")
         if side.errors:
             said.append(
-                f"{count(side.errors, 'error')} of SWE-bench's harness in {side.name} count as failed, as it "
-                "counts them."
+                f"{count(side.errors, 'error')} of SWE-bench's harness in {side.name}: counted as failed, as "
+                "it counts them."
             )
         if side.lost:
             said.append(f"{count(len(side.lost), 'instance')} of {side.name} without a verdict: left out.")
