@@ -77,6 +77,28 @@ def test_finish_grades_once_and_gives_the_box_back(backend: Backend) -> None:
             one.state_digest()
 
 
+def test_export_ends_an_episode_ungraded_and_finish_may_still_grade_it(backend: Backend) -> None:
+    with episode(backend) as solved:
+        solve(solved)
+        patch = solved.export(Stop.TOKENS)
+        assert patch.startswith(b"diff --git a/calc.py b/calc.py")
+        assert (solved.stop, solved.reward, solved.error) == (Stop.TOKENS, None, None)
+        with pytest.raises(SandboxClosed):
+            solved.state_digest()
+        assert solved.export() == solved.patch == patch
+        assert (solved.finish().value, solved.stop) == (1.0, Stop.TOKENS)
+
+
+def test_law_3_a_patch_that_cannot_be_exported_is_no_empty_one(backend: Backend) -> None:
+    with episode(backend) as broken:
+        solve(broken)
+        broken.close()
+        assert broken.export() == b""
+        assert broken.error is not None
+        assert broken.error.startswith("SandboxClosed: ")
+        assert broken.finish().value is None
+
+
 def test_each_limit_stops_with_its_reason_and_is_graded_as_it_stands(backend: Backend) -> None:
     clock = Clock()
     with (
