@@ -80,7 +80,7 @@ def pull(client: APIClient, name: str, watch: Watch) -> None:
 def build(client: APIClient, name: str, folder: Path, watch: Watch) -> None:
     """Build an image from the Dockerfile of a task's directory. Raises like `pull`.
 
-    RUN steps have the daemon's usual network. What a build that fails has made is removed.
+    RUN steps have the host's network, as in all our builds. What a build that fails has made is removed.
     """
     before = _all_ids(client)
     lines: list[str] = []
@@ -98,6 +98,7 @@ def build(client: APIClient, name: str, folder: Path, watch: Watch) -> None:
                 path=str(folder),
                 tag=with_tag(name),
                 buildargs=proxies(),
+                network_mode="host",
                 labels={KIND: INSTANCE},
                 rm=True,
                 forcerm=True,
@@ -116,24 +117,26 @@ def build(client: APIClient, name: str, folder: Path, watch: Watch) -> None:
 
 
 def load(client: APIClient, name: str, path: Path) -> tuple[str, ...]:
-    """Load an archive as the image of a name; the names that were new to the daemon. Raises `Failed`.
+    """Load an archive as the image of a name, unless that is the archive's; the names that it has then.
 
-    An archive brings names of its own: one that the daemon has already keeps its image.
+    An archive brings names of its own: one that the daemon has already keeps its image. Raises `Failed`.
     """
     try:
         with Archive(path) as archive:
             before = {tag: image_id(client, tag) for tag in archive.tags}
-        image = load_archive(client, path)
+        image = image_id(client, load_archive(client, path))
     except EnvironmentBuildError as error:
         raise Failed(str(error), passing=False) from error
+    wanted = None if name.endswith(".tar") else with_tag(name)
     with translated(f"name the image of {path}"):
+        if wanted is not None:
+            client.tag(image, *_parted(wanted))
         for tag, old in before.items():
             if old is not None:
                 client.tag(old, *_parted(tag))
-        if name.endswith(".tar"):
-            return tuple(tag for tag, old in before.items() if old is None)
-        client.tag(image, *_parted(with_tag(name)))
-    return (*(tag for tag, old in before.items() if old is None), with_tag(name))
+            elif wanted not in (None, tag):
+                client.remove_image(tag)
+    return (wanted,) if wanted else tuple(tag for tag, old in before.items() if old is None)
 
 
 def _parted(name: str) -> tuple[str, str]:
