@@ -91,8 +91,7 @@ def compare_sides(a: Side, b: Side, seed: int = 0) -> dict[str, JSON]:
         )
     repos = [a.repos.get(name) or b.repos.get(name) or _repository(name) for name in shared]
     first, second = [a.rates[name] for name in shared], [b.rates[name] for name in shared]
-    resampled = len(set(repos)) if len(set(repos)) > 1 else len(shared)
-    found = compare(first, second, repos, seed=seed, draws=draws(resampled))
+    found = compare(first, second, repos, seed=seed, draws=draws(repos))
     changed: list[dict[str, JSON]] = [
         {"instance_id": name, "repo": repo, "a": before, "b": after}
         for name, repo, before, after in zip(shared, repos, first, second, strict=True)

@@ -19,7 +19,7 @@ from statsmodels.stats.proportion import proportion_confint
 from gym_code.evaluate.report import summarise, write_reports
 from gym_code.evaluate.report.markdown import report_markdown
 from gym_code.evaluate.report.page import report_page
-from gym_code.evaluate.report.summary import MOST_BUDGETS, MOST_TESTS
+from gym_code.evaluate.report.summary import MOST_BUDGETS, MOST_TESTS, draws
 from gym_code.evaluate.report.text import as_markdown, clean
 
 if TYPE_CHECKING:
@@ -97,6 +97,12 @@ def test_the_headline_is_clustered_by_repository_and_stands_beside_the_naive_one
         "resolved": 3, "unresolved": 3, "empty": 0, "no_prediction": 0, "infrastructure": 0, "not_graded": 0,
     }  # fmt: skip
     assert (made["instances"], made["repositories"], made["graders"]) == (6, 3, {"clean-box 3": 6})
+
+
+def test_a_bootstrap_of_much_draws_less_often() -> None:
+    assert draws(["a", "b"] * 50_000) == draws(["a"] * 1_000) == 10_000
+    assert draws(["a"] * 2_500) == draws([f"r{n}" for n in range(2_500)]) == 4_000
+    assert draws([f"r{n}" for n in range(20_000)]) == 1_000
 
 
 def test_several_samples_are_means_over_instances() -> None:

@@ -85,8 +85,10 @@ def summarise(evaluation: Evaluation, seed: int = 0) -> dict[str, JSON]:
     return summary
 
 
-def draws(resampled: int) -> int:
-    """How often to draw so many clusters (or tasks): memory stays below a few hundred megabytes."""
+def draws(repos: Sequence[str]) -> int:
+    """How often a bootstrap draws the repositories (or tasks, of one): memory stays below half a gigabyte."""
+    repositories = len(set(repos))
+    resampled = repositories if repositories > 1 else len(repos)
     return max(1_000, min(10_000, _RESAMPLED // max(1, resampled)))
 
 
@@ -104,11 +106,10 @@ def _resolved(graded: Sequence[Instance], seed: int) -> JSON:
     if not graded:
         return None
     rates, repos = [each.rate for each in graded], [each.repo for each in graded]
-    resampled = len(set(repos)) if len(set(repos)) > 1 else len(rates)
     return {
         "rate": asdict(cluster_interval(rates, repos)),
         "naive": asdict(naive_interval(rates)),
-        "bootstrap": asdict(cluster_bootstrap(rates, repos, seed=seed, draws=draws(resampled))),
+        "bootstrap": asdict(cluster_bootstrap(rates, repos, seed=seed, draws=draws(repos))),
     }
 
 
@@ -143,9 +144,8 @@ def _best_of_n(evaluation: Evaluation, seed: int) -> JSON:
     chosen = [float(bool(verdicts[name][evaluation.chosen[name]])) for name in names]
     one = [sum(map(bool, verdicts[name].values())) / len(verdicts[name]) for name in names]
     every = [float(any(verdicts[name].values())) for name in names]
-    resampled = len(set(repos)) if len(set(repos)) > 1 else len(names)
-    gain = compare(one, chosen, repos, seed=seed, draws=draws(resampled))
-    short = compare(chosen, every, repos, seed=seed, draws=draws(resampled))
+    gain = compare(one, chosen, repos, seed=seed, draws=draws(repos))
+    short = compare(chosen, every, repos, seed=seed, draws=draws(repos))
     return found | {
         "chosen": asdict(cluster_interval(chosen, repos)),
         "pass_1": asdict(cluster_interval(one, repos)),
