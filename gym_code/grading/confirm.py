@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gym_code.grading import flags
-from gym_code.types import Outcome, TestReport, ordered_unique
+from gym_code.grading.run import counts
+from gym_code.types import TestReport, ordered_unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,9 +38,10 @@ def confirmed(plan: Plan, run: Run, carry_out: Callable[[Plan, float], Run], sec
             break
         alone = carry_out(replace(plan, ids=(test_id,), rerun=False), left)
         notes += alone.flags
-        if alone.report.outcomes[test_id] is not Outcome.PASSED or alone.abnormal:
+        outcome = alone.report.outcomes[test_id]
+        if not counts(plan.accepted, test_id, outcome) or alone.abnormal:
             break
-        outcomes[test_id] = Outcome.PASSED
+        outcomes[test_id] = outcome
         notes.append(flags.FLAKY_RECOVERED)
     report = TestReport(outcomes=outcomes, seconds=run.report.seconds)
     return replace(run, report=report, flags=ordered_unique(notes))

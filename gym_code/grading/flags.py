@@ -45,3 +45,7 @@ ALL = tuple(value for name, value in sorted(globals().items()) if name.isupper()
 
 ABNORMAL = frozenset({TIMED_OUT, OUT_OF_MEMORY, CRASHED, NOTHING_REPORTED})
 """Ends of a run that could be a fault of ours: the gold patch must be tried before the agent is blamed."""
+DISBELIEVED = ABNORMAL | {RUNNER_TAMPERED}
+"""No outcome of such a run counts, whatever was reported."""
+REFUSED = frozenset({PATCH_UNREADABLE, PATCH_UNSAFE_PATH, PATCH_DOES_NOT_APPLY})
+"""The patch was not applied, and no test ran."""

@@ -21,6 +21,7 @@ from gym_code.types import ordered_unique
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gym_code.grading.run import Accepted
     from gym_code.patch import Changes
     from gym_code.types import Answer, File, Task
 
@@ -36,7 +37,13 @@ class Refused:
     reason: str
 
 
-def make_plan(task: Task, answer: Answer, base: Mapping[str, File], patch: bytes) -> Plan | Refused:
+def make_plan(
+    task: Task,
+    answer: Answer,
+    base: Mapping[str, File],
+    patch: bytes,
+    accepted: Accepted | None = None,
+) -> Plan | Refused:
     """The plan that grades `patch` from the start tree `base`.
 
     Raises `PatchError` only for the task's own test patch: a task that cannot be graded.
@@ -66,6 +73,8 @@ def make_plan(task: Task, answer: Answer, base: Mapping[str, File], patch: bytes
         ids=ids,
         changes={path: file for path, file in changes.items() if file != base.get(path)},
         modules=_modules(files) if task.runner == "unittest" else {},
+        files=tuple(path for path, file in hidden.items() if file is not None),
+        accepted=accepted or {},
         flags=found,
     )
 

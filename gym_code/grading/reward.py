@@ -8,13 +8,13 @@ from gym_code.errors import EnvironmentBuildError, SandboxError, SandboxUnavaila
 from gym_code.grading import verdict as verdicts
 from gym_code.grading.confirm import confirmed
 from gym_code.grading.plan import Refused, make_plan
-from gym_code.grading.run import run_in_new_box
+from gym_code.grading.run import counts, run_in_new_box
 from gym_code.types import Outcome, Reward
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gym_code.grading.run import Plan, Run
+    from gym_code.grading.run import Accepted, Plan, Run
     from gym_code.sandbox.base import Backend
     from gym_code.types import Answer, File, StartTree, Task, Verdict
 
@@ -32,34 +32,36 @@ def grade(
     start: StartTree,
     *,
     timeout: float | None = None,
+    accepted: Accepted | None = None,
 ) -> Reward:
     """The reward for `patch`: 1.0 when all FAIL_TO_PASS and PASS_TO_PASS tests pass in a clean box, else 0.0.
 
     None (ungraded) only with proof that the fault is ours: the sandbox failed in two boxes, or the run
     ended abnormally and the gold patch fails under the same conditions. timeout: seconds for one run of
-    all tests, default `default_timeout(task)`. Parts, logged beside the value and never in it:
-    `fail_to_pass` and `pass_to_pass`, the fractions that passed, and `shaped`, the first where the second
-    is 1 and 0 elsewhere.
+    all tests, default `default_timeout(task)`. accepted: which outcomes count as passed, by test id, where
+    that is not PASSED alone (evaluation by another benchmark's rules); it decides what is run again, whether
+    the control holds, and the verdict. Parts, logged beside the value and never in it: `fail_to_pass` and
+    `pass_to_pass`, the fractions that passed, and `shaped`, the first where the second is 1 and 0 elsewhere.
 
     Raises `SandboxUnavailable` where the backend cannot run here at all, `EnvironmentBuildError` where it
     cannot make what the task runs in, `TaskError` or `PatchError` for
     a task that cannot be graded (unknown runner, hidden tests that do not fit its start tree).
     """
     seconds = default_timeout(task) if timeout is None else timeout
-    base = start.files()
-    plan = make_plan(task, answer, base, patch)
+    base, accepted = start.files(), accepted or {}
+    plan = make_plan(task, answer, base, patch, accepted)
     if isinstance(plan, Refused):
-        return reward_for(answer, verdicts.refused(answer, plan))
+        return reward_for(answer, accepted, verdicts.refused(answer, plan))
     try:
         run = _run(task, plan, backend, start, seconds)
         gold = None
         if run.abnormal:
-            gold = _run(task, _gold_plan(task, answer, base), backend, start, seconds)
+            gold = _run(task, _gold_plan(task, answer, base, accepted), backend, start, seconds)
     except (SandboxUnavailable, EnvironmentBuildError):
         raise
     except SandboxError as error:
-        return reward_for(answer, verdicts.sandbox_fault(answer, error))
-    return reward_for(answer, verdicts.judged(answer, run, gold))
+        return reward_for(answer, accepted, verdicts.sandbox_fault(answer, error))
+    return reward_for(answer, accepted, verdicts.judged(answer, accepted, run, gold))
 
 
 def default_timeout(task: Task) -> float:
@@ -69,14 +71,14 @@ def default_timeout(task: Task) -> float:
     return max(task.limits.exec_seconds, needed)
 
 
-def reward_for(answer: Answer, verdict: Verdict) -> Reward:
+def reward_for(answer: Answer, accepted: Accepted, verdict: Verdict) -> Reward:
     """The reward a verdict is worth."""
     if not verdict.valid:
         return Reward(value=None, verdict=verdict)
     outcomes = verdict.report.outcomes
     parts = {
-        "fail_to_pass": _fraction(outcomes, answer.fail_to_pass),
-        "pass_to_pass": _fraction(outcomes, answer.pass_to_pass),
+        "fail_to_pass": _fraction(accepted, outcomes, answer.fail_to_pass),
+        "pass_to_pass": _fraction(accepted, outcomes, answer.pass_to_pass),
     }
     parts["shaped"] = parts["fail_to_pass"] if parts["pass_to_pass"] == 1.0 else 0.0
     return Reward(value=1.0 if verdict.resolved else 0.0, parts=parts, verdict=verdict)
@@ -101,8 +103,8 @@ def _in_new_box(task: Task, plan: Plan, backend: Backend, start: StartTree, seco
         return run_in_new_box(task, plan, backend, start, timeout=seconds)
 
 
-def _gold_plan(task: Task, answer: Answer, base: Mapping[str, File]) -> Plan:
-    plan = make_plan(task, answer, base, answer.gold_patch)
+def _gold_plan(task: Task, answer: Answer, base: Mapping[str, File], accepted: Accepted) -> Plan:
+    plan = make_plan(task, answer, base, answer.gold_patch, accepted)
     if isinstance(plan, Refused):
         from gym_code.errors import PatchError
 
@@ -112,5 +114,6 @@ def _gold_plan(task: Task, answer: Answer, base: Mapping[str, File]) -> Plan:
     return plan
 
 
-def _fraction(outcomes: Mapping[str, Outcome], ids: Sequence[str]) -> float:
-    return sum(outcomes.get(i) is Outcome.PASSED for i in ids) / len(ids) if ids else 1.0
+def _fraction(accepted: Accepted, outcomes: Mapping[str, Outcome], ids: Sequence[str]) -> float:
+    passed = sum(counts(accepted, i, outcomes.get(i, Outcome.MISSING)) for i in ids)
+    return passed / len(ids) if ids else 1.0

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import marshal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gym_code.grading import flags
 from gym_code.grading.channel import Frames, new_key, read_frames
-from gym_code.grading.runners import program, runner_named
+from gym_code.grading.runners import runner_named
+from gym_code.grading.runners.source import program
 from gym_code.sandbox.base import BoxSpec
 from gym_code.types import Cause, Outcome, TestReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from gym_code.grading.runners import Runner
     from gym_code.sandbox.base import Backend, Sandbox
-    from gym_code.types import File, StartTree, Task
+    from gym_code.types import ExecResult, File, StartTree, Task
 
 PYTHON = "python3"
 """The interpreter of the environment, found on the box's own PATH."""
+PASSED_ALONE = frozenset({Outcome.PASSED})
+Accepted = Mapping[str, frozenset[Outcome]]
+"""Which outcomes count as passed, by id; PASSED alone for ids that are not there."""
+_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,9 @@ class Plan:
     """New content by path; None removes."""
     modules: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Module name and path of each unittest id whose file is known."""
+    files: tuple[str, ...] = ()
+    """Where to look for the tests of ids that name no file: the files of the hidden tests."""
+    accepted: Accepted = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     """What was found in the patch."""
     rerun: bool = True
@@ -59,6 +69,11 @@ class Run:
         return not flags.ABNORMAL.isdisjoint(self.flags)
 
 
+def counts(accepted: Accepted, test_id: str, outcome: Outcome) -> bool:
+    """Whether a test that ended so counts as passed."""
+    return outcome in accepted.get(test_id, PASSED_ALONE)
+
+
 def run_in_new_box(task: Task, plan: Plan, backend: Backend, start: StartTree, *, timeout: float) -> Run:
     """Open a clean box, carry out the plan, close it. Raises `SandboxError`."""
     spec = BoxSpec(start=start, environment=task.environment, limits=task.limits, workdir=task.workdir)
@@ -75,23 +90,37 @@ def run_in_box(box: Sandbox, task: Task, plan: Plan, *, timeout: float) -> Run:
         timeout=timeout,
         cwd="/",
         env=_interpreter_environment(task),
-        stdin=key + _message(task, plan, runner.source),
+        stdin=key + _message(task, plan, runner),
         output_bytes=4096,
         channel=True,
     )
     frames = read_frames(result.channel, key, len(plan.ids))
     report, notes = _judge(plan, frames, result.cause)
     second = frames.outcomes(2)
-    failed = [index for index, test_id in enumerate(plan.ids) if report[test_id] is not Outcome.PASSED]
-    suspects = [plan.ids[index] for index in failed if second.get(index) is Outcome.PASSED]
+    failed = [
+        index for index, test_id in enumerate(plan.ids) if not counts(plan.accepted, test_id, report[test_id])
+    ]
+    ends = {plan.ids[index]: second.get(index, Outcome.MISSING) for index in failed}
+    suspects = [test_id for test_id, end in ends.items() if counts(plan.accepted, test_id, end)]
     return Run(
         report=TestReport(outcomes=report, seconds=result.seconds),
         flags=(*plan.flags, *notes),
         messages={plan.ids[index]: text for index, text in frames.messages().items()},
         cause=result.cause,
-        failure=frames.failures[0] if frames.failures else "",
+        failure=_failure(frames, result),
         suspects=tuple(suspects) if len(suspects) == len(failed) else (),
     )
+
+
+def _failure(frames: Frames, result: ExecResult) -> str:
+    """Why the program could not begin, in its own words or, where it did not come to speak, the console's.
+
+    Nothing of the tree can write to the console: it is closed before anything of the tree runs.
+    """
+    if frames.failures:
+        return frames.failures[0]
+    said = result.stderr.decode("utf-8", "replace").strip()
+    return "" if frames.tests or not said else said.splitlines()[-1][:_REASON_CHARACTERS]
 
 
 def _command(task: Task) -> Sequence[str]:
@@ -110,7 +139,7 @@ def _interpreter_environment(task: Task) -> dict[str, str]:
     return {**own, "PYTHONHASHSEED": "0"}
 
 
-def _message(task: Task, plan: Plan, source: str) -> bytes:
+def _message(task: Task, plan: Plan, runner: Runner) -> bytes:
     deletes = [_raw(path) for path, file in sorted(plan.changes.items()) if file is None]
     writes = [
         (_raw(path), file.content, file.executable, None if file.link is None else _raw(file.link))
@@ -124,8 +153,12 @@ def _message(task: Task, plan: Plan, source: str) -> bytes:
         "workdir": _raw(task.workdir),
         "deletes": deletes,
         "writes": writes,
-        "source": source,
+        "source": runner.source,
         "ids": list(plan.ids),
+        "accepted": [sorted(map(str, plan.accepted.get(i, PASSED_ALONE))) for i in plan.ids],
+        "printed": task.ids == "swebench",
+        "late": task.ids == "swebench" and runner.is_package,
+        "files": list(plan.files),
         "modules": dict(plan.modules),
         "paths": paths,
         "env": env,
@@ -164,18 +197,20 @@ def _judge(plan: Plan, frames: Frames, cause: Cause) -> tuple[dict[str, Outcome]
     ending = _ending(frames, cause, reported=bool(first))
     if ending:
         notes[ending] = None
-    elif plan.canary and any(_tampered(frames, number, found) for number, found in ((1, first), (2, second))):
+    elif plan.canary and any(_tampered(plan, frames, number) for number in (1, 2)):
         notes[flags.RUNNER_TAMPERED] = None
     return report, list(notes)
 
 
-def _tampered(frames: Frames, attempt: int, outcomes: Mapping[int, Outcome]) -> bool:
-    """Whether the test that must fail did not: it passed, or is missing where others passed.
+def _tampered(plan: Plan, frames: Frames, attempt: int) -> bool:
+    """Whether the test that must fail did not: it passed, or is missing where others count as passed.
 
     A second attempt is a process for each test, and each has a canary of its own.
     """
     canaries = [outcome for of, outcome in frames.canaries if of == attempt]
-    passed = sum(outcome is Outcome.PASSED for outcome in outcomes.values())
+    passed = sum(
+        counts(plan.accepted, plan.ids[index], end) for index, end in frames.outcomes(attempt).items()
+    )
     if len(canaries) < (min(passed, 1) if attempt == 1 else passed):
         return True
     return any(outcome not in (Outcome.FAILED, Outcome.ERROR) for outcome in canaries)

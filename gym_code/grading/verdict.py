@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gym_code.grading import flags
+from gym_code.grading.run import counts
 from gym_code.types import Outcome, TestReport, Verdict, ordered_unique
 
 if TYPE_CHECKING:
     from gym_code.grading.plan import Refused
-    from gym_code.grading.run import Run
+    from gym_code.grading.run import Accepted, Run
     from gym_code.types import Answer
 
-GRADER_VERSION = "3"
+GRADER_VERSION = "4"
 """Rises with every change that could change a verdict."""
 
 
@@ -41,17 +42,17 @@ def sandbox_fault(answer: Answer, error: Exception) -> Verdict:
     )
 
 
-def judged(answer: Answer, run: Run, gold: Run | None = None) -> Verdict:
+def judged(answer: Answer, accepted: Accepted, run: Run, gold: Run | None = None) -> Verdict:
     """The verdict on a run. `gold` is the control: the gold patch graded under the same conditions.
 
     An abnormal end is the agent's unless the gold patch fails too.
     """
-    resolved = passes(answer, run)
+    resolved = passes(answer, accepted, run)
     notes, controls, valid = run.flags, {}, True
     if run.failure:
         controls["failure"] = run.failure
     if gold is not None:
-        gold_resolved = passes(answer, gold)
+        gold_resolved = passes(answer, accepted, gold)
         controls["gold"] = (
             "resolved" if gold_resolved else f"failed ({', '.join(gold.flags)}) {gold.failure}".strip()
         )
@@ -68,8 +69,8 @@ def judged(answer: Answer, run: Run, gold: Run | None = None) -> Verdict:
     )
 
 
-def passes(answer: Answer, run: Run) -> bool:
+def passes(answer: Answer, accepted: Accepted, run: Run) -> bool:
     """Whether every FAIL_TO_PASS and PASS_TO_PASS test passed, in a run whose outcomes can be believed."""
     ids = (*answer.fail_to_pass, *answer.pass_to_pass)
-    believed = not run.abnormal and flags.RUNNER_TAMPERED not in run.flags
-    return believed and bool(ids) and all(run.report.outcomes.get(i) is Outcome.PASSED for i in ids)
+    outcomes, believed = run.report.outcomes, flags.DISBELIEVED.isdisjoint(run.flags)
+    return believed and bool(ids) and all(counts(accepted, i, outcomes.get(i, Outcome.MISSING)) for i in ids)

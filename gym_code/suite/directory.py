@@ -77,6 +77,7 @@ class DirectorySuite:
             base_commit=meta.base_commit,
             environment=meta.environment,
             runner=meta.runner,
+            ids=meta.ids,
             visible_tests=visible,
             kind=meta.kind,
             repo=meta.repo,

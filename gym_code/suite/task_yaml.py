@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KINDS = ("fix", "build")
 RUNNERS = ("pytest", "unittest", "django", "sympy", "official")
 """`official`: only SWE-bench's own log parsers read what these tests print."""
+IDS = ("exact", "swebench")
+"""Test ids are the runner's own, or what SWE-bench's log parsers read of them on a console."""
 CHECKOUTS = ("start", "solution")
 """What a task's image holds where no source tree is there: the start tree, or the solution with its tests."""
 LEVELS = ("line", "function", "class", "module", "feature", "application")
@@ -26,7 +28,7 @@ SPLITS = ("test", "dev", "train", "deprecated")
 EVAL_TYPES = ("pass_and_fail", "fail_only")
 DIFFICULTY = (0.0, 1.0)
 GYM_KEYS = frozenset({
-    "kind", "source", "start_digest", "runner", "environment", "visible_tests", "limits", "removed", "level",
+    "kind", "source", "start_digest", "runner", "ids", "environment", "visible_tests", "limits", "removed", "level",
     "difficulty", "licence", "grade", "seed", "evidence", "digest", "trust", "family", "mutants", "checkout",
 })  # fmt: skip
 
@@ -58,6 +60,7 @@ class TaskMeta:
     digest: str
     kind: Literal["fix", "build"]
     runner: str
+    ids: Literal["exact", "swebench"]
     environment: Environment
     visible_tests: tuple[str, ...] | None
     limits: Limits
@@ -111,6 +114,7 @@ def task_meta(fields: Fields, instance_id: str) -> TaskMeta:
         digest=fields.text("gym.digest", like=SHA256),
         kind=cast("Literal['fix', 'build']", fields.choice("gym.kind", KINDS)),
         runner=fields.choice("gym.runner", RUNNERS, "pytest"),
+        ids=cast("Literal['exact', 'swebench']", fields.choice("gym.ids", IDS, "exact")),
         environment=environment,
         visible_tests=fields.strings("gym.visible_tests", []) if _given(fields, "visible_tests") else None,
         limits=_limits(fields),

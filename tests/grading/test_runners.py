@@ -216,7 +216,9 @@ def test_the_environments_variables_reach_the_tests_and_not_the_runner(backend: 
 
 
 def test_an_unknown_runner_is_named() -> None:
-    with pytest.raises(TaskError, match=r"no such runner \(expected pytest or unittest, found 'nose'\)"):
+    with pytest.raises(
+        TaskError, match=r"no such runner \(expected django or pytest or sympy or unittest, found 'nose'\)"
+    ):
         runner_named("nose")
 
 

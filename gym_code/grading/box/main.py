@@ -1,13 +1,18 @@
 """What the grader starts in a box: stage files, fork, let a runner run tests, report on the private channel.
 
-Standard library only, Python 3.8 or later, few imports: start-up is most of what a grading costs. Standard
-input holds a 32-byte key and a marshalled plan (it comes from the grader, so it may be trusted):
+Standard library only, few imports: start-up is most of what a grading costs. What is sent runs on Python 3.6
+(`runners/source.py` leaves out what is younger); this file is read by older ones too, so that it can say so.
+Standard input holds a 32-byte key and a marshalled plan (it comes from the grader, so it may be trusted):
 
     workdir   bytes           where the tree lies
     deletes   [bytes]         paths to remove, relative to workdir
     writes    [(path, content, executable, link or None)]
     source    str             the runner: defines `prepare(plan)` and `run(state, indices, report)`
     ids       [str]           test ids; everything is reported by index into this list
+    accepted  [[str]]         for each of them the outcomes that count as passed
+    printed   bool            ids are as SWE-bench's log parsers read them, tests run as its harness does
+    late      bool            the runner is started only in the child: its package may be the tree's own
+    files     [str]           where to look for tests whose ids name no file
     modules   {id: (name, path)}   where unittest ids lie, as far as the grader knows
     paths     [str]           put in front of sys.path for the tests
     env       {str: str}      environment variables restored for the tests
@@ -27,6 +32,11 @@ from __future__ import annotations
 
 import sys
 
+if sys.version_info < (3, 6):  # noqa: UP036 (the tests' interpreter, not ours)
+    sys.exit("tests need Python 3.6 or later, and python3 is " + sys.version.split()[0] + " here")
+
+ELSEWHERE = [entry for entry in sys.path if entry and not entry.startswith((sys.prefix, sys.base_prefix))]
+"""Where `.pth` files point to, for the tests: a package that is installed as editable lies in the tree."""
 sys.path = [entry for entry in sys.path if entry.startswith((sys.prefix, sys.base_prefix))]
 sys.dont_write_bytecode = True
 
@@ -45,6 +55,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    Run = Callable[[Sequence[int], "Report"], None]
+
 MAX_MESSAGE = 1400
 """Bytes of a message: as hex it fits a frame of 4096 bytes, which a pipe takes whole."""
 
@@ -61,18 +73,22 @@ class Channel:
 
         self.emit: Callable[[bytes], None] = emit
 
+    def failure(self, error: Exception) -> None:
+        """Say why tests cannot be run."""
+        self.emit(b"F " + to_hex("%s: %s" % (type(error).__name__, error)))  # noqa: UP031
+
 
 class Report:
     """What a runner calls: `outcome(index, name, message)` for a test and `canary(name)`."""
 
     def __init__(self, channel: Channel, attempt: int, passed: mmap.mmap, plan: dict[str, Any]) -> None:
         self._channel, self._attempt, self._passed = channel, attempt, passed
-        self._limit = plan["messages"]
+        self._limit, self._accepted = plan["messages"], plan["accepted"]
         self.canary_wanted: bool = plan["canary"]
 
     def outcome(self, index: int, name: str, message: str = "") -> None:
         """Report how the test with this index ended."""
-        self._passed[index] = name == "passed"
+        self._passed[index] = name in self._accepted[index]
         values = self._attempt, index, name.encode(), to_hex(message[: self._limit])
         self._channel.emit(b"T %d %d %s %s" % values)
 
@@ -130,9 +146,29 @@ def install_exits() -> None:
         vars(builtins).update(made)
 
 
-def in_child(
-    runner: dict[str, Any], state: object, plan: dict[str, Any], indices: Sequence[int], report: Report
-) -> int:
+def started(plan: dict[str, Any]) -> Run:
+    """The runner, ready to run the tests with some indices."""
+    runner: dict[str, Any] = {"__name__": "runner"}
+    exec(compile(plan["source"], "<runner>", "exec"), runner)
+    state = runner["prepare"](plan)
+    return lambda indices, report: runner["run"](state, indices, report)
+
+
+def started_late(plan: dict[str, Any], channel: Channel) -> Run:
+    """The runner, started by whoever calls it."""
+
+    def run(indices: Sequence[int], report: Report) -> None:
+        try:
+            ready = started(plan)
+        except Exception as error:  # The boundary: a package that cannot be imported.
+            channel.failure(error)
+            return
+        ready(indices, report)
+
+    return run
+
+
+def in_child(run: Run, plan: dict[str, Any], indices: Sequence[int], report: Report) -> int:
     """Run tests in a forked process; its wait status."""
     pid = os.fork()
     if pid:
@@ -140,8 +176,9 @@ def in_child(
     status = 1
     try:
         sys.path[:0] = plan["paths"]
+        sys.path += ELSEWHERE
         os.environ.update(plan["env"])
-        runner["run"](state, indices, report)
+        run(indices, report)
         status = 0
     finally:
         os._exit(status)
@@ -157,20 +194,19 @@ def main() -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        runner: dict[str, Any] = {"__name__": "runner"}
-        exec(compile(plan["source"], "<runner>", "exec"), runner)
-        state = runner["prepare"](plan)
+        run = started_late(plan, channel) if plan["late"] else started(plan)
     except Exception as error:  # The boundary: what fails before the tests is a frame, not a lost process.
-        channel.emit(b"F " + to_hex(f"{type(error).__name__}: {error}"))
+        channel.failure(error)
         return
     install_exits()
-    gc.freeze()  # A collection in a child would copy every page it shares with this process.
+    if hasattr(gc, "freeze"):  # Python 3.7
+        gc.freeze()  # A collection in a child would copy every page it shares with this process.
     passed = mmap.mmap(-1, len(plan["ids"]) + 1)
     everything = range(len(plan["ids"]))
-    status = in_child(runner, state, plan, everything, Report(channel, 1, passed, plan))
+    status = in_child(run, plan, everything, Report(channel, 1, passed, plan))
     for index in everything if plan["rerun"] else ():
         if not passed[index]:
-            in_child(runner, state, plan, [index], Report(channel, 2, passed, plan))
+            in_child(run, plan, [index], Report(channel, 2, passed, plan))
             if not passed[index]:
                 break
     channel.emit(b"E %d" % status)

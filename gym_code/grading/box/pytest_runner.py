@@ -3,20 +3,39 @@
 Files are collected and the wanted ids selected from them, so an id that is gone does not take the others
 with it. Plugins that happen to be installed are not loaded, and the command line options of the tree's
 configuration are not taken; the rest of it (markers, fixtures in conftest files) is.
+
+Of SWE-bench's instances plugins and options are taken, as its harness does, and ids are what its log parsers
+read in the summary (`PASSED ID`). An id that is no test's own stands for every test that may be printed so:
+
+| parser | `t[a b]` | `t[/x/y]` | other |
+|---|---|---|---|
+| `parse_log_pytest` | `t[a` | `t[/x/y]` | |
+| `parse_log_pytest_options` | `t[a` | `t[/y]` | |
+| `parse_log_pytest_v2` | `t[a b]` | `t[/x/y]` | escape sequences and control characters are left out |
+| `parse_log_matplotlib` | `t[a` | `t[/x/y]` | `MouseButton.LEFT`, `.RIGHT` are 1 and 3 |
+
+and where it stands for none and breaks off within its parameter, for every test that begins so. `[100%]`,
+which two instances of pytest itself expect, is no test but the progress that pytest prints beside one: it
+passes where a test does.
 """
 
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
+from gym_code.grading.box.printed import Printed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from typing import Any
 
-    State = tuple[list[str], list[str]]
+    State = tuple[list[str], list[str], bool]
+
+PROGRESS = re.compile(r"\[ *[0-9]+%\]")
 
 
 def canary() -> None:
@@ -31,42 +50,50 @@ def canary() -> None:
 class Watch:
     """The plugin that selects tests by id and reports how each ended."""
 
-    def __init__(self, ids: Sequence[str], indices: Sequence[int], report: Any) -> None:
+    def __init__(self, ids: Sequence[str], indices: Sequence[int], report: Any, *, printed: bool) -> None:
         self._index = {ids[index]: index for index in indices}
-        self._outcome, self._canary, self._canary_wanted = report.outcome, report.canary, report.canary_wanted
+        self._tests = Printed(report.outcome)
+        self._as_printed = printed
+        self._canary, self._canary_wanted = report.canary, report.canary_wanted
         self._phases: dict[str, list[tuple[str, str, str]]] = {}
-        self._told: set[str] = set()
         self._canary_id = ""
+        self.passed = False
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Keep the wanted tests; one id twice is no test."""
-        chosen: dict[str, list[pytest.Item]] = {}
+        times: dict[str, int] = {}
         for item in items:
-            if item.nodeid in self._index:
-                chosen.setdefault(item.nodeid, []).append(item)
-        for nodeid, found in chosen.items():
-            if len(found) > 1:
-                self._tell(nodeid, "duplicated", "")
-        items[:] = [found[0] for found in chosen.values() if len(found) == 1]
-        parent = items[0].getparent(pytest.Module) if items and self._canary_wanted else None
+            times[item.nodeid] = times.get(item.nodeid, 0) + 1
+        stands_for = Names(times).meant_by if self._as_printed else lambda wanted: {wanted} & times.keys()
+        for wanted, index in self._index.items():
+            for nodeid in stands_for(wanted):
+                self._tests.add(index, nodeid)
+        for nodeid, number in times.items():
+            if number > 1:
+                self._tests.end(nodeid, "duplicated", "")
+        items[:] = [item for item in items if item.nodeid in self._tests and times[item.nodeid] == 1]
+        parents = (item.getparent(pytest.Module) for item in items if self._canary_wanted)
+        parent = next((parent for parent in parents if parent is not None), None)
         if parent is not None:
-            items.append(pytest.Function.from_parent(parent, name="test_canary", callobj=canary))
+            items.append(canary_in(parent))
             self._canary_id = items[-1].nodeid
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be collected is an error of each of its tests."""
         if report.failed:
-            for nodeid in list(self._index):
-                if nodeid == report.nodeid or nodeid.startswith(report.nodeid + "::"):
-                    self._tell(nodeid, "error", describe(report))
+            for wanted, index in self._index.items():
+                if wanted == report.nodeid or wanted.startswith(report.nodeid + "::"):
+                    self._tests.tell(index, "error", describe(report))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather the phases of a test; its last one decides."""
-        if report.nodeid in self._index or report.nodeid == self._canary_id:
+        if report.nodeid in self._tests or report.nodeid == self._canary_id:
             phases = self._phases.setdefault(report.nodeid, [])
             phases.append((report.when, outcome_of(report), describe(report)))
-            if report.when == "teardown":
+            if phases[-1][1] == "rerun":  # A plugin that runs flaky tests again: another attempt follows.
+                phases.clear()
+            elif report.when == "teardown":
                 self._finish(report.nodeid, phases)
 
     def _finish(self, nodeid: str, phases: list[tuple[str, str, str]]) -> None:
@@ -75,15 +102,59 @@ class Watch:
             name, message = bad[0][1:]
         else:
             name, message = "passed" if any(phase[0] == "call" for phase in phases) else "error", ""
-        if nodeid in self._index:
-            self._tell(nodeid, name, message)
-        else:
+        if nodeid == self._canary_id:
             self._canary(name)
+        else:
+            self.passed = self.passed or name == "passed"
+            self._tests.end(nodeid, name, message)
 
-    def _tell(self, nodeid: str, name: str, message: str) -> None:
-        if nodeid not in self._told:
-            self._told.add(nodeid)
-            self._outcome(self._index[nodeid], name, message)
+    def finish(self) -> None:
+        """Report what is no test."""
+        for wanted, index in self._index.items():
+            if self._as_printed and self.passed and PROGRESS.fullmatch(wanted):
+                self._tests.tell(index, "passed", "")
+
+
+class Names:
+    """Node ids by the names under which SWE-bench's parsers may read them."""
+
+    def __init__(self, nodeids: Collection[str]) -> None:
+        self._own = nodeids
+        self._printed: dict[str, list[str]] = {}
+        for nodeid in nodeids:
+            for form in printed_forms(nodeid):
+                self._printed.setdefault(form, []).append(nodeid)
+
+    def meant_by(self, wanted: str) -> list[str]:
+        """The tests an id stands for; none where there is no such test."""
+        if wanted in self._own:
+            return [wanted]
+        found = self._printed.get(wanted, [])
+        if not found and wanted.count("[") > wanted.count("]"):
+            found = [nodeid for nodeid in self._own if nodeid.startswith(wanted)]
+        return found
+
+
+def printed_forms(nodeid: str) -> set[str]:
+    """What the parsers make of the line `PASSED nodeid`; the table above."""
+    plain = re.sub(r"\[\d+m", "", nodeid)
+    whole = " ".join("".join(char for char in plain if not "\0" < char < " ").split())
+    first = (nodeid.split() or [""])[0]
+    forms = {whole, first, first.replace("MouseButton.LEFT", "1").replace("MouseButton.RIGHT", "3")}
+    parameter = re.search(r"(.*?)\[(.*)\]", first)
+    if parameter:
+        main, option = parameter.groups()
+        if option.startswith("/") and not option.startswith("//") and "*" not in option:
+            option = "/" + option.split("/")[-1]
+        forms.add(f"{main}[{option}]")
+    return forms
+
+
+def canary_in(parent: pytest.Module) -> pytest.Function:
+    """The test that must fail, as one of this module."""
+    if hasattr(pytest.Function, "from_parent"):
+        return pytest.Function.from_parent(parent, name="test_canary", callobj=canary)
+    return pytest.Function("test_canary", parent, callobj=canary)  # Before pytest 5.4.
 
 
 def outcome_of(report: pytest.TestReport) -> str:
@@ -111,22 +182,25 @@ def describe(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 def prepare(plan: dict[str, Any]) -> State:
-    """The arguments of every run."""
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    """The arguments of every run, the ids, and whether they are as parsers read them."""
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
-    arguments = ["-p", "no:cacheprovider", "--rootdir", os.getcwd(), "-o", "addopts=", "-q", "--color=no"]
-    arguments += ["--continue-on-collection-errors", "--tb=short" if plan["messages"] else "--tb=line"]
+    arguments = ["--rootdir", os.getcwd(), "-q", "--color=no", "--continue-on-collection-errors"]
+    arguments += ["--tb=short" if plan["messages"] else "--tb=line"]
+    if not plan["printed"]:
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        arguments += ["-p", "no:cacheprovider", "-o", "addopts="]
     for name in plan["plugins"]:
         arguments += ["-p", name]
-    return arguments, plan["ids"]
+    return arguments, plan["ids"], plan["printed"]
 
 
 def run(state: State, indices: Sequence[int], report: Any) -> None:
     """Collect the files of these tests and run the tests."""
-    arguments, ids = state
+    arguments, ids, printed = state
     files = dict.fromkeys(ids[index].split("::")[0] for index in indices)
     there = [path for path in files if os.path.isfile(path)]
     if there:
-        watch = Watch(ids, indices, report)
+        watch = Watch(ids, indices, report, printed=printed)
         pytest.main([*arguments, *there], plugins=[watch])
+        watch.finish()

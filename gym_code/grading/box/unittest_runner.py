@@ -32,76 +32,16 @@ for name in LATER:
     if isinstance(sys.modules.get(name), Later):
         del sys.modules[name]
 
+from gym_code.grading.box.trouble import describe  # noqa: E402
+from gym_code.grading.box.unittest_result import Result, canary_outcome  # noqa: E402
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     Tests = list[tuple[int, str]]
     State = tuple[list[tuple[str, str, Any, Tests]], str]
-
-
-class Canary(unittest.TestCase):
-    """Each test must fail; one that passes shows that assertions or bookkeeping were tampered with."""
-
-    def test_equal(self) -> None:
-        """Equality of unequal values."""
-        self.assertEqual(1, 2)
-
-    def test_true(self) -> None:
-        """Truth of False."""
-        self.assertTrue(False)
-
-    def test_raises(self) -> None:
-        """An exception that does not come."""
-        with self.assertRaises(ZeroDivisionError):
-            pass
-
-    def test_assert(self) -> None:
-        """A plain assertion."""
-        raise AssertionError
-
-
-class Result(unittest.TestResult):
-    """Says of each test how it ended, once, when it stops."""
-
-    def __init__(self, tell: Callable[[Any, str, Any], None]) -> None:
-        super().__init__()
-        self._tell = tell
-        self._worst: tuple[str, Any] | None = None
-
-    def startTest(self, test: Any) -> None:
-        self._worst = None
-
-    def stopTest(self, test: Any) -> None:
-        if self._worst is not None:
-            self._tell(test, *self._worst)
-
-    def _note(self, name: str, error: Any = None) -> None:
-        if self._worst is None or self._worst[0] == "passed":
-            self._worst = (name, error)
-
-    def addSuccess(self, test: Any) -> None:
-        self._note("passed")
-
-    def addFailure(self, test: Any, err: Any) -> None:
-        self._note("failed", err)
-
-    def addError(self, test: Any, err: Any) -> None:
-        self._note("error", err)
-
-    def addSkip(self, test: Any, reason: str) -> None:
-        self._note("skipped", reason)
-
-    def addExpectedFailure(self, test: Any, err: Any) -> None:
-        self._note("xfailed", err)
-
-    def addUnexpectedSuccess(self, test: Any) -> None:
-        self._note("xpassed")
-
-    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
-        if err is not None:
-            self._note("failed" if issubclass(err[0], test.failureException) else "error", err)
 
 
 def locate(test_id: str) -> tuple[str, str] | None:
@@ -195,32 +135,4 @@ def run(state: State, indices: Sequence[int], report: Any) -> None:
 
     suite.run(Result(tell))
     if report.canary_wanted:
-        report.canary(canary_outcome())
-
-
-def canary_outcome() -> str:
-    """`failed`, as it must be, only where each of the canary's tests failed."""
-    ends: list[str] = []
-    names = ("test_equal", "test_true", "test_raises", "test_assert")
-    suite = unittest.TestSuite(Canary(name) for name in names)
-    suite.run(Result(lambda _, name, __: ends.append(name)))
-    return "failed" if ends == ["failed"] * len(names) else "passed"
-
-
-def describe(error: Any, workdir: str) -> str:
-    """`path:line: Type: text` of an exception triple, or a reason as it is."""
-    if error is None or isinstance(error, str):
-        return error or ""
-    kind, value, trace = error
-    where = ""
-    while trace is not None:
-        path = trace.tb_frame.f_code.co_filename
-        if path.startswith(workdir + os.sep):
-            where = f"{path[len(workdir) + 1 :]}:{trace.tb_lineno}: "
-        trace = trace.tb_next
-    try:
-        text = str(value)
-    except Exception as failure:  # The boundary: `__str__` is the tree's code.
-        text = f"<no text: {type(failure).__name__}>"
-    name = str(kind.__name__)
-    return f"{where}{name}: {text}" if text else where + name
+        report.canary(canary_outcome(unittest.TestCase))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from gym_code.errors import TaskError
+from gym_code.grading.runners import source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
-
-BOX = "gym_code.grading.box"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +20,16 @@ class Runner:
     program: str
     """File name of the runner's program in `gym_code.grading.box`."""
     needs_packages: bool
-    """Whether the runner itself is an installed package: then the interpreter must look in site-packages."""
+    """Whether the runner needs installed packages: then the interpreter must look in site-packages."""
+    is_package: bool = False
+    """Whether the program imports the package that runs tests, which may be what a task is about."""
     file_of: Callable[[str, Container[str]], str | None]
     """The path of the file a test id lives in, given the paths there are; None where the id names none."""
 
     @property
     def source(self) -> str:
-        """The text of the runner's program."""
-        return program(self.program)
-
-
-@cache
-def program(name: str) -> str:
-    """The text of a program in `gym_code.grading.box`."""
-    return importlib.resources.files(BOX).joinpath(name).read_text("utf-8")
+        """The text of the runner's program, as it is sent."""
+        return source.program(self.program)
 
 
 def _pytest_file(test_id: str, paths: Container[str]) -> str | None:
@@ -53,11 +46,19 @@ def _unittest_file(test_id: str, paths: Container[str]) -> str | None:
     return None
 
 
+def _no_file(test_id: str, paths: Container[str]) -> None:
+    """Such ids name no file: their tests are looked for in the files of the task's test patch."""
+
+
 RUNNERS = {
-    "pytest": Runner(name="pytest", program="pytest_runner.py", needs_packages=True, file_of=_pytest_file),
+    "pytest": Runner(
+        name="pytest", program="pytest_runner.py", needs_packages=True, is_package=True, file_of=_pytest_file
+    ),
     "unittest": Runner(
         name="unittest", program="unittest_runner.py", needs_packages=False, file_of=_unittest_file
     ),
+    "django": Runner(name="django", program="django_runner.py", needs_packages=True, file_of=_no_file),
+    "sympy": Runner(name="sympy", program="sympy_runner.py", needs_packages=True, file_of=_no_file),
 }
 
 
