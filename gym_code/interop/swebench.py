@@ -212,6 +212,7 @@ def _meta(instance: Instance, dataset: str) -> dict[str, Any]:
         "kind": "fix",
         "checkout": instance.image_holds,
         "runner": instance.runner,
+        "ids": "swebench",
         "environment": {"image": instance.image},
         "visible_tests": _visible(instance),
         "limits": {"exec_seconds": EXEC_SECONDS},
