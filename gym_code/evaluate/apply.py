@@ -3,8 +3,8 @@
 Its harness takes a patch whose lines stand elsewhere, whose context is half wrong (`git apply --3way`,
 `patch --fuzz=5`), whose counts of lines are wrong or whose ends of lines differ. Our own reader takes offsets
 alone. What it refuses is tried here with the harness's commands, in a box of its own: git and patch read
-hostile input nowhere else. What they made of the start tree comes out as an ordinary diff, which is then graded
-as any other is.
+hostile input nowhere else. What they made of the start tree comes out as an ordinary diff, which is then
+graded as any other is.
 
 A box has git. `patch` is there where the image has it, as those of SWE-bench do; without it that step fails.
 """

@@ -62,6 +62,10 @@ _FLAGS = {
     Cause.OUT_OF_MEMORY: (flags.OUT_OF_MEMORY,),
     Cause.KILLED: (flags.CRASHED,),
 }
+_OWN_SIGNS = {
+    "Error response from daemon": ("container_unavailable", "environment"),
+    "Timeout error: ": ("tests_timed_out", "ambiguous"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +260,20 @@ def _read_log(row: Mapping[str, JSON], log: Path) -> dict[str, Any] | None:
         raise SandboxError(f"{row['instance_id']}: the package swebench failed: {''.join(last)[:500]}")
     found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return found
+
+
+def classify(*logs: Path) -> tuple[str, str] | None:
+    """Which fault of the infrastructure SWE-bench sees in these logs: its reason, and how sure it is.
+
+    Without the package only what our own logs say of such faults is found.
+    """
+    try:
+        from swebench.harness.infra_failure import classify_logs
+    except ImportError:
+        text = "\n".join(log.read_text(errors="replace") for log in logs if log.is_file())
+        return next((found for sign, found in _OWN_SIGNS.items() if sign in text), None)
+    classified: tuple[str, str] | None = classify_logs(*logs)
+    return classified
 
 
 def _main(log: str, limit: int) -> None:
