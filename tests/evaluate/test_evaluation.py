@@ -96,21 +96,9 @@ def test_killed_five_times_it_ends_with_the_same_reports(tmp_path: Path) -> None
     evaluate(request(whole, dataset=dataset, predictions=["gold"]))
     report_run(whole)
     torn = tmp_path / "torn" / "run"
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "gym_code",
-            "evaluate",
-            "-d",
-            dataset,
-            "-p",
-            "gold",
-            "--sandbox",
-            "namespace",
-        ),
-        *("-j", "2", "--out", str(torn)),
-    ]
+    program = str(Path(sys.executable).with_name("gym-code"))
+    command = [program, "evaluate", "-d", dataset, "-p", "gold", "-j", "2", "--out", str(torn)]
+    command += ["--sandbox", "namespace"]
     draw = random.Random(5)
     for kill in range(5):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
