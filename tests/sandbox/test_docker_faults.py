@@ -477,7 +477,7 @@ def test_law_3_a_network_that_goes_silent(line: Line, monkeypatch: pytest.Monkey
         (dockerd, "CONNECT_SECONDS"),
         (docker_backend, "CLOSE_SECONDS"),
     ):
-        monkeypatch.setattr(module, name, 1.0)
+        monkeypatch.setattr(module, name, 2.5)  # a busy machine takes more than a second to start a box
     begin = time.monotonic()
     with DockerBackend(spare=1) as backend:
         with Episode(SUITE, TASK, backend, replace(LIMITS, exec_seconds=2.0)) as episode:
@@ -489,4 +489,4 @@ def test_law_3_a_network_that_goes_silent(line: Line, monkeypatch: pytest.Monkey
         line.mend()
         with backend.open(SPEC) as box:
             assert box.exec("echo alive").stdout == b"alive\n"
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
