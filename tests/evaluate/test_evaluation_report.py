@@ -422,5 +422,7 @@ def test_markdown_names_the_headline_and_every_attempt() -> None:
     )
     assert "| a__a-3 | 0 | not resolved | 0 of 1 | 1 of 1 |  |  |\n" in text
     assert "more attempts are in" not in text
+    empty = report_markdown(summarise(evaluation(result("a__a-1", False, status="empty", outcomes={}))))
+    assert "| a__a-1 | 0 | empty patch | none ran | none ran |  |  |\n" in empty
     many = report_markdown(summarise(of({f"a__{n % 7}-{n}": (True,) for n in range(203)})))
     assert many.endswith("\n\n3 more attempts are in `report.json`.\n")

@@ -61,7 +61,8 @@ def cautions_markdown(said: Sequence[str]) -> list[str]:
 
 
 def _attempt(row: Mapping[str, JSON]) -> list[str]:
-    tests = [f"{row[kind]['passed']} of {row[kind]['of']}" for kind in ("fail_to_pass", "pass_to_pass")]
+    counts = (row[kind] for kind in ("fail_to_pass", "pass_to_pass"))
+    tests = [f"{of['passed']} of {of['of']}" if row["ran"] else "none ran" for of in counts]
     return [
         row["instance_id"],
         str(row["sample"]),
