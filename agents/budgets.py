@@ -63,7 +63,7 @@ def used(trajectory: Trajectory) -> dict[str, float]:
     return {
         "turns": len(trajectory.turns),
         "tokens": sum(turn.tokens for turn in trajectory.turns),
-        "cost": sum(turn.cost for turn in trajectory.turns),
+        "cost": sum((turn.cost for turn in trajectory.turns), 0.0),
         "seconds": round(sum(trajectory.timings.values()), 3),
     }
 

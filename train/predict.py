@@ -50,10 +50,10 @@ PLAYING: Mapping[str, Any] = {
 class ModelPlayer:
     """Plays with a model. Leaving it ends the engine and the boxes that are open.
 
-    config: as `model_config` makes it. adapter: a checkpoint's directory, or None for the base. turns: most
-    turns of an episode. directory: takes the engine's files; report: told while it starts.
+    config: as `model_config` makes it. adapter: a checkpoint's directory, or None for the base. directory:
+    takes the engine's files; report: told while it starts, which it does when there is something to play.
 
-    Raises `ConfigError` where the model or vLLM is missing, `EngineError` where the engine does not start.
+    Raises `ConfigError` where the model is missing.
     """
 
     def __init__(
@@ -72,26 +72,17 @@ class ModelPlayer:
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name, self._suite, self._sampling, self._hold = name, suite, sampling, hold
-        self._seats = config.seats
+        self._config, self._adapter, self._backend, self._bounds = config, adapter, backend, bounds
+        self._directory, self._report = directory, report
+        report(f"loading {name}")
         ranks = Ranks(device=device_of(config.device))
-        policy, _, base = ranks.run(make_policy, config, threads)
-        chat = load_chat(base)
-        with ExitStack() as stack:
-            engine = open_engine(
-                config, policy, base, end_ids=chat.end_ids, directory=directory, report=report
-            )
-            stack.enter_context(closing(engine))
-            if adapter is not None:
-                load_adapter(policy, adapter)
-            engine.set_version(0)
-            self._roller = stack.enter_context(
-                Roller(backend, chat, engine, bounds, workers=config.workers, seats=self._seats, grades=False)
-            )
-            self._stack = stack.pop_all()
+        self._policy, _, self._base = ranks.run(make_policy, config, threads)
+        self._chat = load_chat(self._base)
+        self._stack = ExitStack()
         self.identity: Mapping[str, JSON] = {
-            "base": base_digest(policy),
+            "base": base_digest(self._policy),
             "adapter": _sha256(adapter / ADAPTER) if adapter else "",
-            "template": chat.digest,
+            "template": self._chat.digest,
             "engine": config.engine,
             "sampling": asdict(sampling),
             "bounds": asdict(bounds),
@@ -106,16 +97,47 @@ class ModelPlayer:
         self._stack.__exit__(kind, error, trace)
 
     def play(self, take: Callable[[], Wanted | None]) -> Iterator[tuple[Wanted, Trajectory]]:
-        """Play what `take` hands out, as many episodes at a time as there are seats."""
+        """Play what `take` hands out, as many episodes at a time as there are seats.
+
+        Raises `ConfigError` where vLLM is missing, `EngineError` where it does not start or serve.
+        """
+        roller: Roller | None = None
         playing: dict[str, Wanted] = {}
         while True:
-            while len(playing) < self._seats and (wanted := take()) is not None:
+            while len(playing) < self._config.seats and (wanted := take()) is not None:
+                roller = roller or self._started()
                 playing[wanted.sample_id] = wanted
-                self._roller.start(self._order(wanted))
-            if not playing:
+                roller.start(self._order(wanted))
+            if roller is None or not playing:
                 return
-            for order, trajectory in self._roller.advance():
+            for order, trajectory in roller.advance():
                 yield playing.pop(order.sample_id), trajectory
+
+    def _started(self) -> Roller:
+        config = self._config
+        engine = open_engine(
+            config,
+            self._policy,
+            self._base,
+            end_ids=self._chat.end_ids,
+            directory=self._directory,
+            report=self._report,
+        )
+        self._stack.enter_context(closing(engine))
+        if self._adapter is not None:
+            load_adapter(self._policy, self._adapter)
+        engine.set_version(0)
+        return self._stack.enter_context(
+            Roller(
+                self._backend,
+                self._chat,
+                engine,
+                self._bounds,
+                workers=config.workers,
+                seats=config.seats,
+                grades=False,
+            )
+        )
 
     def _order(self, wanted: Wanted) -> Order:
         return Order(

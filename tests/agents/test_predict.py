@@ -101,7 +101,7 @@ def test_a_row_for_each_task_and_sample_in_order(tmp_path: Path) -> None:
             assert about.pop("seconds") > 0
             assert about.pop("seed") > 0
             assert about == {
-                "sample": number, "turns": 2, "tokens": 0, "cost": 0, "stop": "submitted", "error": None,
+                "sample": number, "turns": 2, "tokens": 0, "cost": 0.0, "stop": "submitted", "error": None,
             }  # fmt: skip
             assert row["model_name_or_path"] == "oracle"
     [word, add] = read_predictions(found.files[0], known=ids).values()

@@ -89,15 +89,20 @@ def test_the_tiny_model_plays_greedily_and_the_same_again(backend: Backend, tmp_
 
 
 @pytest.mark.sandbox
-def test_limits_of_an_evaluation_bound_the_model_too(backend: Backend, tmp_path: Path) -> None:
+def test_limits_bound_the_model_too_and_no_engine_starts_for_nothing(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = {"temperature": 0, "threads": 1}
     limits = {"turns": 1}
-    with model_player(
-        "tiny", SUITE, backend, engine="torch", options=options, limits=limits, directory=tmp_path
-    ) as player:
-        [file] = predict(player, SUITE, IDS[:1], out=tmp_path, limits=limits).files
-    [row] = rows(file)
-    assert (row["gym"]["turns"], row["gym"]["stop"], row["model_patch"]) == (1, "turn limit", "")
+    for _ in range(2):
+        with model_player(
+            "tiny", SUITE, backend, engine="torch", options=options, limits=limits, directory=tmp_path
+        ) as player:
+            [file] = predict(player, SUITE, IDS[:1], out=tmp_path, limits=limits).files
+        [row] = rows(file)
+        assert (row["gym"]["turns"], row["gym"]["stop"], row["model_patch"]) == (1, "turn limit", "")
+        # The second time everything has been played.
+        monkeypatch.delattr("train.predict.open_engine", raising=False)
 
 
 @pytest.mark.vllm
