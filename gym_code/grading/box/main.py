@@ -79,11 +79,12 @@ class Channel:
 
 
 class Report:
-    """What a runner calls: `outcome(index, name, message)` for a test and `canary(name)`."""
+    """What a runner calls: `outcome(index, name, message)` for a test, `canary(name)`, `failure(error)`."""
 
     def __init__(self, channel: Channel, attempt: int, passed: mmap.mmap, plan: dict[str, Any]) -> None:
         self._channel, self._attempt, self._passed = channel, attempt, passed
         self._limit, self._accepted = plan["messages"], plan["accepted"]
+        self.failure = channel.failure
         self.canary_wanted: bool = plan["canary"]
 
     def outcome(self, index: int, name: str, message: str = "") -> None:

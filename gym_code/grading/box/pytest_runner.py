@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
     State = tuple[list[str], list[str], bool]
 
+BROKEN = {
+    3: "pytest had an internal error",
+    4: "pytest could not start: an option or a conftest file is wrong",
+}
+"""By its exit status."""
 PROGRESS = re.compile(r"\[ *[0-9]+%\]")
 
 
@@ -202,5 +207,7 @@ def run(state: State, indices: Sequence[int], report: Any) -> None:
     there = [path for path in files if os.path.isfile(path)]
     if there:
         watch = Watch(ids, indices, report, printed=printed)
-        pytest.main([*arguments, *there], plugins=[watch])
+        status = int(pytest.main([*arguments, *there], plugins=[watch]))
         watch.finish()
+        if status in BROKEN:
+            report.failure(RuntimeError(BROKEN[status]))
