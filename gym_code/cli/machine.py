@@ -36,21 +36,24 @@ def doctor(as_json: Json = False) -> None:
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also layers and environments that were used lately.")
+        bool, typer.Option("--all", help="Also what was used lately, where nobody uses it now.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what dead owners left behind, here and at the Docker daemon, and layers and environments unused
-    for long.
+    """Remove what dead owners left behind, here and at the Docker daemon, and layers, environments and images
+    fetched by evaluations that were unused for long.
     """
     from gym_code.errors import SandboxUnavailable
+    from gym_code.evaluate.images import collect as collect_images
     from gym_code.sandbox.docker import gc_docker
     from gym_code.sandbox.layout import open_home
     from gym_code.sandbox.lease import ENVIRONMENT_SECONDS, LAYER_SECONDS
     from gym_code.sandbox.lease import gc as collect
 
+    images = collect_images(open_home(), everything=everything, dry_run=dry_run)
     ages = (0.0, 0.0) if everything else (LAYER_SECONDS, ENVIRONMENT_SECONDS)
     report = asdict(collect(open_home(), dry_run=dry_run, layer_seconds=ages[0], environment_seconds=ages[1]))
+    report["images"] = images
     try:
         report |= asdict(gc_docker(everything=everything, dry_run=dry_run))
     except SandboxUnavailable as reason:

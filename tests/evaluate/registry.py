@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
 import threading
@@ -13,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-REPOSITORY = "gym-code-test/instance-pulled"
+REPOSITORY = f"gym-code-test/instance-{os.getpid()}"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -58,6 +59,8 @@ class Registry:
             {"mediaType": kind, "size": len(body), "digest": digest(body)} for kind, body in pieces.items()
         ]
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": about[0], "layers": about[1:]}
+        self.image = str(about[0]["digest"])
+        """The id that a daemon knows it by."""
         self.manifest, self.layer = json.dumps(manifest).encode(), str(about[1]["digest"])
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.host = f"127.0.0.1:{self.server.server_port}"

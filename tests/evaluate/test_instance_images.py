@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from gym_code.interop import import_rows
 from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.docker import DockerBackend
 from gym_code.sandbox.namespace import NamespaceBackend
+from gym_code.sandbox.unpack import Archive
 from gym_code.suite import DirectorySuite
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.docker
 
-NAME = "gym-code-test/instance"
+NAME = f"gym-code-test/instance-{os.getpid()}"
+GYM_CODE = Path(sys.executable).with_name("gym-code")
 MEGABYTE = 1_000_000
 RECIPE = "FROM scratch\nCOPY problem_statement.md /testbed/about.md\n"
 PATCH = """\
@@ -82,7 +85,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def nowhere() -> Iterator[str]:
     """The name of an image that its registry does not have: an answer that comes at once."""
     with Registry({}) as registry:
-        yield f"{registry.host}/{NAME}"
+        yield f"{registry.host}/{NAME}-nowhere"
 
 
 def suite_of(tmp_path: Path, **images: dict[str, Any]) -> DirectorySuite:
@@ -136,7 +139,6 @@ def test_a_recipe_is_built_and_what_was_built_can_go(tmp_path: Path, nowhere: st
     name = f"{nowhere}:built"
     suite = suite_of(tmp_path, a={"image": name, "dockerfile": RECIPE})
     told: list[str] = []
-    before = all_images()
     with Images(suite, progress=told.append) as images:
         with images.use("a") as image:
             assert image.how == "built"
@@ -150,7 +152,7 @@ def test_a_recipe_is_built_and_what_was_built_can_go(tmp_path: Path, nowhere: st
     assert told[-1] == f"{name}: built"
     assert collect(everything=True, dry_run=True) == (name,)
     assert collect(everything=True) == (name,)
-    assert all_images() == before
+    assert image.id not in all_images()
 
 
 def test_an_archive_gives_the_image_and_takes_no_name_away(tmp_path: Path) -> None:
@@ -196,7 +198,8 @@ def test_a_recipe_that_fails_is_told_and_leaves_no_step_behind(tmp_path: Path, n
     images = Images(suite_of(tmp_path, a={"image": nowhere, "dockerfile": recipe}))
     with pytest.raises(EnvironmentBuildError, match=r"non-zero code: 3[\s\S]*the words"):
         enter(images, "a")
-    assert all_images() == before
+    steps = [docker("history", "--no-trunc", image) for image in all_images() - before]
+    assert not any("echo prepared" in step for step in steps)
 
 
 def enter(images: Images, task_id: str) -> None:
@@ -208,13 +211,14 @@ def enter(images: Images, task_id: str) -> None:
 @pytest.mark.parametrize("part", [0.2, 0.9])
 def test_an_archive_that_is_cut_is_told_and_leaves_nothing(tmp_path: Path, nowhere: str, part: float) -> None:
     path = saved(tmp_path, "a.tar", MEGABYTE)
+    with Archive(path) as archive:
+        image = archive.id
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    before = all_images()
     named = suite_of(tmp_path / "named", a={"image": str(path)})
     for suite in (named, suite_of(tmp_path, a={"image": nowhere})):
         with pytest.raises(EnvironmentBuildError, match=r"^a: [\s\S]*a\.tar"):
             enter(Images(suite, archives=path.parent), "a")
-    assert all_images() == before
+    assert image not in all_images()
     assert collect(everything=True) == ()
 
 
@@ -268,14 +272,13 @@ def test_an_image_larger_than_the_cap_is_refused_and_gone(tmp_path: Path) -> Non
     suite, most = suite_of(tmp_path, a={"image": f"{NAME}:a"}), 2 * MEGABYTE
     with pytest.raises(EnvironmentBuildError, match=r"a: no room for the image .* 3 MB are needed"):
         enter(Images(suite, archives=tmp_path / "archives", cap_bytes=most), "a")
-    before = all_images()
     with Registry({"filler": noise(3 * MEGABYTE)}) as registry:
         images = Images(suite_of(tmp_path / "pull", b={"image": registry.name}), cap_bytes=most)
         for _ in range(2):  # nothing told how large it is until it was there: it is pulled once
             with pytest.raises(EnvironmentBuildError, match=r"it takes 3 MB, and all .* may take 2 MB"):
                 enter(images, "b")
         assert sum(path.endswith(registry.layer) for path in registry.asked) == 1
-    assert all_images() == before
+    assert registry.image not in all_images()
 
 
 def test_a_thread_waits_for_room_that_will_come_free(tmp_path: Path) -> None:
@@ -320,7 +323,7 @@ def test_many_threads_share_a_small_cap(tmp_path: Path) -> None:
                     return
                 case = waiting.pop(0)
             with images.use(case.instance_id) as image:
-                there = image_names()
+                there = image_names() - {f"{NAME}:saved"}  # for a moment, of one that is being loaded
                 assert image.name in there
                 with lock:
                     seen.append(image.how)
@@ -330,6 +333,7 @@ def test_many_threads_share_a_small_cap(tmp_path: Path) -> None:
     images.close()
     assert sorted(seen) == ["found"] * 12 + ["loaded"] * 6
     assert most <= 2
+    assert len(image_names()) <= 2
 
 
 def test_no_fetch_begins_where_the_disk_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +395,8 @@ def test_a_run_killed_in_a_pull_leaves_nothing(tmp_path: Path) -> None:
             assert registry.begun.wait(30)
             assert collect() == ()  # its owner lives
             process.kill()
-        assert collect() == (registry.name,)
+        swept = subprocess.run([GYM_CODE, "gc", "--json"], check=True, capture_output=True)
+        assert json.loads(swept.stdout)["images"] == [registry.name]
         assert collect() == ()
         registry.ended.set()
         registry.stuck = False
@@ -428,7 +433,16 @@ def test_without_a_daemon_archives_are_unpacked_and_evicted(
 def test_nothing_is_kept_for_an_instance_that_is_done(tmp_path: Path, home: Path) -> None:
     import_image(f"{NAME}:box")
     suite = suite_of(tmp_path, a={"image": f"{NAME}:box"})
-    look = ["run", "--rm", "-v", "gym-code-layers:/layers", "gym-code/base:3.11", "ls", "/layers"]
+    look = [
+        "run",
+        "--rm",
+        "--network=none",
+        "-v",
+        "gym-code-layers:/layers",
+        "gym-code/base:3.11",
+        "ls",
+        "/layers",
+    ]
     with DockerBackend(spare=1) as backend, Images(suite, backend) as images:
         images.ordered([Case(instance_id="a", patch=b"", sample=sample) for sample in (0, 1)])
         start = suite.start("a")
@@ -453,3 +467,24 @@ def boxes() -> list[str]:
     """Containers over images of these tests."""
     rows = docker("ps", "-a", "--format", "{{.ID}} {{.Image}}").splitlines()
     return [row for row in rows if NAME in row]
+
+
+KILLED_IN_A_LOAD = """
+import os, signal
+from gym_code.evaluate.images import fetch
+load = fetch.load_archive
+def then_die(client, path):
+    load(client, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+fetch.load_archive = then_die
+"""
+
+
+def test_a_run_killed_in_a_load_is_swept_up_by_the_names_of_the_archive(tmp_path: Path) -> None:
+    saved(tmp_path, "a.tar", MEGABYTE)
+    suite = suite_of(tmp_path, a={"image": f"{NAME}:a"})
+    words = [sys.executable, "-c", KILLED_IN_A_LOAD + KILLED, str(suite.path), str(tmp_path / "archives")]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert image_names() == {f"{NAME}:saved"}
+    assert collect() == (f"{NAME}:a",)
+    assert image_names() == set()

@@ -113,8 +113,9 @@ class OnDaemon:
     def remove(self, entry: Entry) -> bool:
         """Remove what we have built on it, the names that came with it, and it if it has no other names."""
         client = self._daemon.client
-        names = [tag for tag in entry.tags if image_id(client, tag) == entry.image or not entry.image]
-        image = entry.image or next(filter(None, (image_id(client, name) for name in names)), "")
+        there = {tag: found for tag in entry.tags if (found := image_id(client, tag)) is not None}
+        image = entry.image or next(iter(there.values()), "")
+        names = [tag for tag, found in there.items() if found == image]
         if not image or not remove_unpacked(self._home, image):
             return not image
         family = [each for each in self._family(self._rows(), {image}) if each != image]

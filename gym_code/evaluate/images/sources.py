@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from gym_code.errors import EnvironmentBuildError
 from gym_code.evaluate.images.fetch import ATTEMPTS, Failed, Watch, again, build, load, pull, with_tag
-from gym_code.sandbox.unpack import unpacked_archive
+from gym_code.evaluate.images.shelves import image_id
+from gym_code.sandbox.image import locked
+from gym_code.sandbox.unpack import Archive, unpacked_archive
 from gym_code.suite import DirectorySuite
 
 if TYPE_CHECKING:
+    from docker import APIClient
+
     from gym_code.sandbox.docker import Daemon
     from gym_code.sandbox.layout import Home
     from gym_code.task import Suite
@@ -44,6 +48,18 @@ class Sources:
         ]
         return next((place for place in places if place.is_file()), None)
 
+    def names(self, task_id: str, name: str) -> tuple[str, ...]:
+        """The names that an image may come with, should its fetch be cut short: those new to the daemon."""
+        own = () if name.endswith(".tar") else (with_tag(name),)
+        if self._daemon is None or (archive := self.archive(task_id, name)) is None:
+            return own
+        try:
+            with Archive(archive) as opened:
+                others = [tag for tag in opened.tags if tag not in own]
+        except EnvironmentBuildError:
+            return own
+        return (*own, *(tag for tag in others if image_id(self._daemon.client, tag) is None))
+
     def ways(self, task_id: str, name: str, watch: Watch) -> Iterator[Way]:
         """The ways to try. One that turns out not to be there says so when it is tried."""
         archive = self.archive(task_id, name)
@@ -52,7 +68,7 @@ class Sources:
             return
         client = self._daemon.client
         if archive is not None:
-            yield "loaded", lambda: load(client, name, archive)
+            yield "loaded", lambda: self._load(client, archive, name)
         if not name.endswith(".tar"):
             yield "pulled", lambda: self._pull(name, watch)
             yield "built", lambda: self._build(task_id, name, watch)
@@ -65,6 +81,11 @@ class Sources:
         except EnvironmentBuildError as error:
             raise Failed(str(error), passing=False) from error
         return ()
+
+    def _load(self, client: APIClient, archive: Path, name: str) -> tuple[str, ...]:
+        # Archives may bring the same names: two at a time would take each other's for somebody's.
+        with locked(self._home.bases / "archives"):
+            return load(client, name, archive)
 
     def _pull(self, name: str, watch: Watch) -> tuple[str, ...]:
         assert self._daemon is not None

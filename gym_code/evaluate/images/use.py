@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from gym_code.errors import EnvironmentBuildError, InputError, SandboxError, SandboxUnavailable
 from gym_code.evaluate.images.disk import Disk, megabytes
-from gym_code.evaluate.images.fetch import Failed, with_tag
+from gym_code.evaluate.images.fetch import Failed
 from gym_code.evaluate.images.ledger import Ledger
 from gym_code.evaluate.images.shelves import OnDaemon, Unpacked
 from gym_code.evaluate.images.sources import How, Sources
@@ -116,8 +116,8 @@ class Images:
         name, (disk, sources) = environment.image, self._open()
         with self._changed:
             self._inside[name] += 1
-            self._tasks[task_id] -= 1
-            self._images[name] -= 1
+            self._tasks[task_id] = max(0, self._tasks[task_id] - 1)
+            self._images[name] = max(0, self._images[name] - 1)
         working = 0
         try:
             with disk.ledger.lease(name):
@@ -223,7 +223,7 @@ class Images:
     def _fetch(self, disk: Disk, sources: Sources, task_id: str, name: str) -> tuple[How, str]:
         """Bring an image by the first way that works; what was done, and its id."""
         before = disk.shelf.ids()
-        disk.ledger.note(name, tags=() if name.endswith(".tar") else (with_tag(name),))
+        disk.ledger.note(name, tags=sources.names(task_id, name))
         tried = []
         for how, bring in sources.ways(task_id, name, self._watch(disk, name)):
             try:
@@ -282,8 +282,8 @@ class Images:
         """What is kept for boxes goes when it is not used again."""
         name = str(environment.image)
         with self._changed:
-            task_done = self._tasks[task_id] <= 0
-            image_done = self._images[name] <= 0 and self._inside[name] == 1
+            task_done = self._tasks[task_id] == 0
+            image_done = self._images[name] == 0 and self._inside[name] == 1
         backend: object = self._backend
         if not isinstance(backend, LayeredBackend):
             return
