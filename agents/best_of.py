@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -45,6 +45,15 @@ Patches = Mapping[str, Sequence[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A patch to look at. `key` names what can be known of it."""
+
+    instance_id: str
+    patch: bytes
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
     """What is known of a patch without its task's answer."""
 
@@ -65,28 +74,28 @@ def choose(
     jobs: int = 4,
     cache: Path | None = None,
     hold: Hold = nullcontext,
+    arrange: Callable[[Iterable[Candidate]], list[Candidate]] = list,
     on_done: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Choice]:
     """The sample that the selector takes of each task, in the order of the tasks.
 
     jobs: boxes at a time. cache: a file that keeps what was found of a patch, so that nothing is run twice.
-    hold: see `agents.players`. Raises `ConfigError` for an unknown selector, `SandboxUnavailable` where no
-    box can be opened here.
+    hold: see `agents.players`. arrange: the order in which patches are looked at. Raises `ConfigError` for an
+    unknown selector, `SandboxUnavailable` where no box can be opened here.
     """
     if selector not in SELECTORS:
         raise ConfigError("no such selector", expected=" | ".join(SELECTORS), found=selector)
     known = _Known(cache)
-    wanted = {
-        _key(suite.task(task_id), patch, selector): (task_id, patch)
-        for task_id, samples in patches.items()
-        for patch in samples
-        if patch is not None and selector != "first"
-    }
+    wanted: dict[str, Candidate] = {}
+    for task_id, samples in patches.items():
+        for patch in samples:
+            if patch is not None and selector != "first":
+                key = _key(suite.task(task_id), patch, selector)
+                wanted[key] = Candidate(instance_id=task_id, patch=patch, key=key)
     with ThreadPoolExecutor(jobs, thread_name_prefix="choose") as threads:
         looking = {
-            threads.submit(_look, suite, task_id, patch, selector, backend, hold): key
-            for key, (task_id, patch) in wanted.items()
-            if key not in known.looks
+            threads.submit(_look, suite, candidate, selector, backend, hold): candidate.key
+            for candidate in arrange(one for key, one in wanted.items() if key not in known.looks)
         }
         try:
             for done, future in enumerate(as_completed(looking), start=len(wanted) - len(looking) + 1):
@@ -136,8 +145,9 @@ def _chosen(looks: Sequence[_Look | None], selector: str, tests: int) -> tuple[i
     return best, "; ".join(reasons)
 
 
-def _look(suite: Suite, task_id: str, patch: bytes, selector: str, backend: Backend, hold: Hold) -> _Look:
+def _look(suite: Suite, candidate: Candidate, selector: str, backend: Backend, hold: Hold) -> _Look:
     """Apply a patch on the host, and where it is asked for run the visible tests with it in a clean box."""
+    task_id, patch = candidate.instance_id, candidate.patch
     task = suite.task(task_id)
     visible = Answer(
         task_id=task_id, fail_to_pass=(), pass_to_pass=task.visible_tests, gold_patch=b"", test_patch=b""

@@ -39,6 +39,11 @@ class Wanted:
     sample_id: str
     limits: Limits
 
+    @property
+    def instance_id(self) -> str:
+        """The task, as data sets call it."""
+        return self.task_id
+
 
 class Player(Protocol):
     """Plays episodes, many at a time. A context manager: leaving it ends whatever it started."""

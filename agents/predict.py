@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ TRAJECTORIES = "trajectories.jsonl"
 HOPELESS = 10
 """So many episodes in a row that break with the same words share a fault that playing on cannot mend."""
 
+Arrange = Callable[[Iterable[Wanted]], list[Wanted]]
 OnDone = Callable[[int, int, str], None]
 """Told how many episodes are done, of how many, and what came of the last one."""
 
@@ -67,13 +68,15 @@ def predict(
     limits: Budget | None = None,
     totals: Budget | None = None,
     retries: int = 2,
+    arrange: Arrange = list,
     on_done: OnDone = lambda done, total, what: None,
 ) -> Played:
     """Play `samples` episodes of each task that are not in `out` yet, and write the predictions there.
 
     limits: for an episode, instead of the task's own. totals: no new episode is begun when the run has used
-    so much. retries: of an episode that a fault of ours broke, after all others. Raises `PolicyError` where
-    one fault breaks episode after episode, and what the player raises; what was played stays.
+    so much. retries: of an episode that a fault of ours broke, after all others. arrange: the order in which
+    they are played (the files have that of `task_ids`). Raises `PolicyError` where one fault breaks episode
+    after episode, and what the player raises; what was played stays.
     """
     wanted = [
         _wanted(player, suite, task_id, sample, seed, limits or {})
@@ -81,7 +84,7 @@ def predict(
         for sample in range(samples)
     ]
     journal = _Journal(out / TRAJECTORIES, wanted)
-    queue = _Queue(journal, wanted, tries=1 + retries, totals=totals or {})
+    queue = _Queue(journal, wanted, tries=1 + retries, totals=totals or {}, arrange=arrange)
     before = len(wanted) - queue.left
     on_done(before, len(wanted), f"{before} were played before" if before else "")
     for one, trajectory in player.play(queue.take):
@@ -169,10 +172,12 @@ class _Journal:
 class _Queue:
     """What is still to be played: first what never was, then what a fault of ours broke."""
 
-    def __init__(self, journal: _Journal, wanted: Sequence[Wanted], *, tries: int, totals: Budget) -> None:
+    def __init__(
+        self, journal: _Journal, wanted: Sequence[Wanted], *, tries: int, totals: Budget, arrange: Arrange
+    ) -> None:
         self._journal, self._tries, self._totals = journal, tries, totals
         self._open = {one.sample_id for one in wanted if not self._settled(one)}
-        self._fresh = deque(one for one in wanted if not journal[one].tries)
+        self._fresh = deque(arrange(one for one in wanted if not journal[one].tries))
         self._broken = deque(one for one in wanted if journal[one].tries and not self._settled(one))
         self._in_a_row: set[str] = set()
         """Episodes that one and the same error has broken, with none between them that was played."""

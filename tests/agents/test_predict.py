@@ -293,8 +293,9 @@ def test_what_must_be_there_is_held_while_an_episode_is_played(tmp_path: Path) -
         assert Slips.begun.count(task_id) == held.count(task_id)
 
     player = agent_player(f"{__name__}:Slips", {}, SUITE, MemoryBackend(), jobs=1, hold=hold)
-    played(player, tmp_path)
-    assert held == list(IDS)
+    [file] = played(player, tmp_path, arrange=lambda wanted: list(wanted)[::-1]).files
+    assert held == list(IDS)[::-1]
+    assert [row["instance_id"] for row in rows(file)] == list(IDS)
 
 
 def test_a_recorded_run_is_played_again_episode_by_episode(tmp_path: Path) -> None:
