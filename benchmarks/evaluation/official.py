@@ -1,0 +1,133 @@
+"""Verdicts of SWE-bench's own harness, the package `swebench`, in a process and a directory of its own.
+
+Verdicts are kept by content: what an instance is, the patch, the time limit and the package's version.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gym_code.errors import ConfigError
+from gym_code.types import canonical_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.evaluation.corpus import Instance
+
+LOGS = "logs/run_evaluation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Official:
+    """What SWE-bench's harness says of a prediction."""
+
+    state: str
+    """resolved, unresolved, empty (not run) or error (run, but without a report: a verdict of no)."""
+    status: Mapping[str, Mapping[str, Sequence[str]]] | None = None
+    """`tests_status` of its report, where it has one."""
+    log: str = ""
+    """The end of what the tests printed."""
+
+    @property
+    def resolved(self) -> bool:
+        """Its verdict."""
+        return self.state == "resolved"
+
+
+def version() -> str:
+    """The package's version. Raises `ConfigError` where it is not installed."""
+    try:
+        return importlib.metadata.version("swebench")
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError("swebench is missing; run: pip install 'gym-code[swebench]'") from None
+
+
+def verdicts(
+    folder: Path,
+    pairs: Sequence[tuple[Instance, Mapping[str, Any]]],
+    variants: Sequence[str],
+    timeout: int,
+    workers: int,
+) -> dict[tuple[str, str], Official]:
+    """Its verdict by (instance id, variant), for the (instance, row) of each. timeout: seconds for the tests.
+
+    folder: where verdicts are kept (an image's name says what it is made from). What is missing is graded
+    in one run, in which a prediction has an instance of its own: the harness takes one for each.
+    """
+    kept = folder / "official"
+    kept.mkdir(parents=True, exist_ok=True)
+    files, rows, patches = dict[tuple[str, str], Path](), list[dict[str, Any]](), dict[str, str]()
+    for instance, row in pairs:
+        for variant in variants:
+            file = kept / f"{_key(instance, row, variant, timeout)}.json"
+            files[instance.id, variant] = file
+            if not file.is_file():
+                rows.append({**row, "instance_id": f"{instance.id}.{variant}"})
+                patches[f"{instance.id}.{variant}"] = instance.predictions[variant]
+    found = run(rows, patches, timeout, workers) if rows else {}
+    for (name, variant), file in files.items():
+        if f"{name}.{variant}" in found:
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(asdict(found[f"{name}.{variant}"]), indent=1))
+            part.replace(file)
+    return {case: Official(**json.loads(file.read_text())) for case, file in files.items()}
+
+
+def run(
+    rows: Sequence[Mapping[str, Any]], patches: Mapping[str, str], timeout: int, workers: int
+) -> dict[str, Official]:
+    """Have the harness grade a patch for each row; what it prints goes to standard error."""
+    with tempfile.TemporaryDirectory(prefix="gym-code-official-") as name:
+        folder = Path(name)
+        write_lines(folder / "rows.jsonl", rows)
+        write_lines(folder / "predictions.jsonl", predictions(patches, "parity"))
+        run_id = f"parity-{os.getpid()}"
+        call = command("rows.jsonl", "predictions.jsonl", run_id, timeout, workers)
+        subprocess.run(call, cwd=folder, check=True, stdout=sys.stderr)
+        logs = folder / LOGS / run_id / "parity"
+        return {row["instance_id"]: _read(logs / row["instance_id"], patches) for row in rows}
+
+
+def command(dataset: str, predictions: str, run_id: str, timeout: int, workers: int) -> list[str]:
+    """The harness as a command; it writes below its working directory."""
+    words = ["--dataset_name", dataset, "--predictions_path", predictions, "--run_id", run_id]
+    words += ["--max_workers", str(workers), "--timeout", str(timeout)]
+    return [sys.executable, "-m", "swebench.harness.run_evaluation", *words]
+
+
+def predictions(patches: Mapping[str, str], model: str) -> list[dict[str, str]]:
+    """The rows of a predictions file."""
+    return [
+        {"instance_id": name, "model_name_or_path": model, "model_patch": patch}
+        for name, patch in patches.items()
+    ]
+
+
+def write_lines(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write JSON lines."""
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _read(logs: Path, patches: Mapping[str, str]) -> Official:
+    if not patches[logs.name]:
+        return Official(state="empty")
+    texts = [logs / name for name in ("run_instance.log", "test_output.txt")]
+    log = "".join(file.read_text(errors="replace")[-4000:] for file in texts if file.is_file())
+    if not (logs / "report.json").is_file():
+        return Official(state="error", log=log)
+    report = json.loads((logs / "report.json").read_text())[logs.name]
+    state = "resolved" if report["resolved"] else "unresolved"
+    return Official(state=state, status=report.get("tests_status"), log=log)
+
+
+def _key(instance: Instance, row: Mapping[str, Any], variant: str, timeout: int) -> str:
+    return canonical_digest([version(), timeout, dict(row), instance.predictions[variant]])[:24]
