@@ -211,7 +211,11 @@ def _interval(found: Estimate, level: float) -> Interval:
     elif mean * (1.0 - mean) <= SAME:
         reach = all_agree_reach(found, level)
         low, high = (0.0, reach) if mean < 0.5 else (1.0 - reach, 1.0)
-        variance, df, method = None, None, f"Clopper-Pearson, all tasks agree, ICC {ASSUMED_ICC} assumed"
+        variance, df, method = (
+            None,
+            None,
+            f"Clopper-Pearson, all tasks agree, ICC {ASSUMED_ICC} assumed",
+        )
     else:
         variance = found.variance
         if variance <= SAME * independent:
@@ -249,8 +253,12 @@ def _wilson(mean: float, tasks: float, level: float) -> tuple[float, float]:
 
 def all_agree_reach(found: Estimate, level: float) -> float:
     """Clopper-Pearson's upper end for 0 of n, 1 - (alpha/2)^(1/n), n deflated by an assumed design effect."""
-    n = found.effective_tasks
-    # One cluster is judged for itself. However the weights lie, more tasks than there are never count.
-    icc = ASSUMED_ICC if found.clusters > 1 else 0.0
+    n, icc = found.effective_tasks, assumed_icc(found)
+    # However the weights lie, more tasks than there are never count.
     effective = n / max(1.0, 1.0 + icc * (n * found.concentration - 1.0))
     return 1.0 - math.exp(math.log((1.0 - level) / 2.0) / effective)
+
+
+def assumed_icc(found: Estimate) -> float:
+    """The intraclass correlation taken where all tasks agree; one cluster is judged for itself."""
+    return ASSUMED_ICC if found.clusters > 1 else 0.0

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from gym_code.errors import InputError
 from gym_code.stats.bootstrap import cluster_bootstrap
 from gym_code.stats.intervals import (
-    ASSUMED_ICC,
     SAME,
     Array,
     Estimate,
     Interval,
     all_agree_reach,
+    assumed_icc,
     checked,
     estimated,
 )
@@ -208,5 +208,5 @@ def _one_gain(found: Estimate, level: float) -> Interval:
         df=None,
         tasks=found.tasks,
         clusters=found.clusters,
-        method=f"Clopper-Pearson, all tasks have one gain, ICC {ASSUMED_ICC} assumed",
+        method=f"Clopper-Pearson, all tasks have one gain, ICC {assumed_icc(found)} assumed",
     )
