@@ -39,8 +39,15 @@ _UNDERSTOOD = frozenset(
     {"instance_id", F2P, P2P, "datasets", "install_config", "test_cmd", *_TEXTS, *_OPTIONAL_TEXTS, *_OTHERS}
 )
 _DJANGO, _SYMPY = "django/django", "sympy/sympy"
-_OURS = ("parse_log_pytest", "parse_log_pytest_options", "parse_log_pytest_v2", "parse_log_matplotlib",
-         "parse_log_seaborn")  # fmt: skip
+_OURS = frozenset(
+    f"parse_log_{name}"
+    for name in (
+        *("pytest", "pytest_options", "pytest_v2", "matplotlib", "seaborn"),
+        *("astroid", "flask", "marshmallow", "pvlib", "pyvista", "sqlfluff", "xarray"),  # as pytest
+        *("pydicom", "requests", "pylint"),  # as pytest_options
+        *("astropy", "scikit", "sphinx"),  # as pytest_v2
+    )
+)
 """Parsers of SWE-bench that read pytest's output."""
 
 
@@ -96,7 +103,7 @@ class Instance:
             return "django"
         if self.repo == _SYMPY or self.log_parser == "parse_log_sympy":
             return "sympy"
-        return "pytest" if self.log_parser in (None, *_OURS) else "official"
+        return "pytest" if self.log_parser is None or self.log_parser in _OURS else "official"
 
 
 def read_instances(source: str, limit: int | None = None) -> list[Instance]:

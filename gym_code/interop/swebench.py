@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from gym_code.task import Suite
     from gym_code.types import JSON
 
-EXEC_SECONDS = 1800.0
-"""How long a command may take in an imported task: SWE-bench's own default time-out."""
+LIMITS = {"exec_seconds": 1800.0, "memory_bytes": 8 * 1024**3, "processes": 1024, "disk_bytes": 4 * 1024**3}
+"""Of imported tasks. The time is SWE-bench's own default; memory and processes have no limit there."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """Columns that `task.yaml` may hold; a dot would look like a field within a field."""
 _LONGEST = 200
@@ -215,7 +215,7 @@ def _meta(instance: Instance, dataset: str) -> dict[str, Any]:
         "ids": "swebench",
         "environment": {"image": instance.image},
         "visible_tests": _visible(instance),
-        "limits": {"exec_seconds": EXEC_SECONDS},
+        "limits": dict(LIMITS),
         "grade": "eval",
     }
     return meta
@@ -233,7 +233,8 @@ def _visible(instance: Instance) -> list[str]:
     if instance.runner != "pytest":
         return []
     hidden = touched_paths((instance.test_patch or "").encode("utf-8", "surrogateescape"))
-    return [test for test in dict.fromkeys(instance.pass_to_pass) if test.split("::")[0] not in hidden]
+    named = [test.partition("::") for test in dict.fromkeys(instance.pass_to_pass)]
+    return [path + mark + name for path, mark, name in named if mark and path not in hidden]
 
 
 def export_rows(suite: Suite) -> Iterator[dict[str, JSON]]:

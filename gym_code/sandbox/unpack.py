@@ -34,6 +34,8 @@ MOST_BYTES, MOST_ENTRIES = 64 << 30, 4_000_000
 MOUNT_POINTS = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 """Files that a box has its own of."""
 _OURS = {"HOME", "HOSTNAME", "LOGNAME", "SHELL", "TMPDIR", "USER"}
+_CONDA, _TESTBED = "/opt/miniconda3/bin", "/opt/miniconda3/envs/testbed/bin"
+"""SWE-bench's images activate the second in the scripts that run tests."""
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 
@@ -42,9 +44,16 @@ Parts = tuple[str, ...]
 
 
 def variables(rows: Iterable[str]) -> dict[str, str]:
-    """The variables of an image's configuration (`NAME=value` rows), less those that are a box's own."""
+    """The variables of an image's configuration (`NAME=value` rows), less those that are a box's own.
+
+    An image with Conda has only its base on PATH; the environment of a SWE-bench instance goes before it.
+    """
     pairs = (row.partition("=") for row in rows)
-    return {name: value for name, mark, value in pairs if mark and name not in _OURS}
+    found = {name: value for name, mark, value in pairs if mark and name not in _OURS}
+    path = found.get("PATH", "").split(":")
+    if _CONDA in path and _TESTBED not in path:
+        found["PATH"] = ":".join([_TESTBED, *path])
+    return found
 
 
 def load_archive(client: APIClient, path: Path) -> str:
