@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gym_code.types import File
 
 _ALWAYS = frozenset({"conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml",
-                     "sitecustomize.py", "usercustomize.py"})  # fmt: skip
+                     "sitecustomize.py", "usercustomize.py", "entry_points.txt"})  # fmt: skip
 _INI_FILES = frozenset({"setup.cfg", "tox.ini"})
 _INI_SECTIONS = ("[pytest", "[tool:pytest")
 _TEST_DIRECTORIES = frozenset({"test", "tests"})
@@ -25,7 +25,7 @@ def is_startup_change(path: str, before: File | None, after: File | None) -> boo
     """Whether changing a file so could steer the runner or the interpreter.
 
     Of `setup.cfg`, `tox.ini` and `pyproject.toml` only the part that pytest reads counts; the rest is the
-    agent's.
+    agent's. `entry_points.txt` in a directory of metadata names plugins that pytest loads.
     """
     name = posixpath.basename(path)
     if name in _ALWAYS or name.endswith(".pth"):

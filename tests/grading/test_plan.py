@@ -60,6 +60,7 @@ def test_a_new_test_of_the_agents_own_is_left_out_without_a_flag() -> None:
         ("pytest.ini", None, "", True),
         ("lib/x.pth", None, "import os", True),
         ("sitecustomize.py", None, "", True),
+        ("evil.dist-info/entry_points.txt", None, "[pytest11]\nevil = calc\n", True),
         ("calc.py", "x", "y", False),
         ("setup.cfg", "[metadata]\nname = a\n", "[metadata]\nname = b\n", False),
         ("setup.cfg", "[metadata]\nname = a\n", "[tool:pytest]\naddopts = -x\n", True),
