@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -183,6 +185,8 @@ def agent_player(
 ) -> AgentPlayer:
     """A player with an agent by name or `module:Class`. Raises what `load_policy` raises."""
     kept = {name: value for name, value in options.items() if name not in NO_MATTER}
+    if (file := Path(str(kept.get("file", "")))).is_file():
+        kept["file"] = hashlib.sha256(file.read_bytes()).hexdigest()  # what it says, wherever it lies
     return AgentPlayer(
         lambda: load_policy(agent, options, suite=suite),
         suite,

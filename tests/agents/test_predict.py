@@ -304,6 +304,13 @@ def test_a_recorded_run_is_played_again_episode_by_episode(tmp_path: Path) -> No
     again = played(
         agent_player("replay", {"file": file}, SUITE, MemoryBackend(), jobs=2), tmp_path / "b", samples=2
     )
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(Path(file).read_bytes())
+    identities = [
+        agent_player("replay", {"file": str(f)}, SUITE, MemoryBackend(), jobs=1).identity
+        for f in (file, moved)
+    ]
+    assert identities[0] == identities[1]
     for before, after in zip(first.files, again.files, strict=True):
         assert [row["model_patch"] for row in rows(before)] == [row["model_patch"] for row in rows(after)]
 
