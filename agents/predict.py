@@ -28,6 +28,7 @@ from agents.players import agent_player as agent_player
 from agents.policy import PolicyError
 from gym_code import records
 from gym_code.files import replace_file, sync_directory
+from gym_code.interop.predictions import MAX_LINE_BYTES, MAX_PATCH_BYTES
 from gym_code.types import canonical_digest
 
 if TYPE_CHECKING:
@@ -219,10 +220,10 @@ def _written(out: Path, model: str, journal: _Journal, wanted: Sequence[Wanted],
     """Write the predictions of each sample, and say what is missing in them."""
     files = tuple(out / f"predictions-{sample}.jsonl" for sample in range(samples))
     for sample, file in enumerate(files):
-        rows = [
-            _row(one, model, journal[one]) for one in wanted if one.sample == sample and journal[one].tries
+        lines = [
+            _line(one, model, journal[one]) for one in wanted if one.sample == sample and journal[one].tries
         ]
-        replace_file(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        replace_file(file, b"".join(lines))
     return Played(
         files=files,
         unplayed=tuple((one.task_id, one.sample) for one in wanted if not journal[one].tries),
@@ -233,9 +234,11 @@ def _written(out: Path, model: str, journal: _Journal, wanted: Sequence[Wanted],
     )
 
 
-def _row(one: Wanted, model: str, episode: _Episode) -> dict[str, JSON]:
-    """A prediction. A patch that is no UTF-8 keeps its bytes as surrogates (`surrogateescape`)."""
-    patch = None if episode.error is not None else episode.patch.decode("utf-8", "surrogateescape")
+def _line(one: Wanted, model: str, episode: _Episode) -> bytes:
+    """A prediction. A patch that is no UTF-8 keeps its bytes as surrogates (`surrogateescape`).
+
+    A patch that nobody who reads predictions takes, for its size, is none, and `gym.refused` says so.
+    """
     about = {
         "sample": one.sample,
         "seed": one.seed,
@@ -243,7 +246,19 @@ def _row(one: Wanted, model: str, episode: _Episode) -> dict[str, JSON]:
         "stop": episode.stop,
         "error": episode.error,
     }
-    return {"instance_id": one.task_id, "model_name_or_path": model, "model_patch": patch, "gym": about}
+    row = {"instance_id": one.task_id, "model_name_or_path": model, "model_patch": None, "gym": about}
+    if episode.error is not None:
+        return _encoded(row)
+    patch = episode.patch.decode("utf-8", "surrogateescape")
+    whole = _encoded({**row, "model_patch": patch})
+    if len(patch.encode("utf-8", "surrogatepass")) <= MAX_PATCH_BYTES and len(whole) <= MAX_LINE_BYTES:
+        return whole
+    about["refused"] = f"a patch of {len(episode.patch)} bytes ({len(whole)} as JSON)"
+    return _encoded(row)
+
+
+def _encoded(row: Mapping[str, JSON]) -> bytes:
+    return json.dumps(row).encode() + b"\n"
 
 
 def _said(one: Wanted, trajectory: Trajectory) -> str:

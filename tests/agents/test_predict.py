@@ -132,6 +132,28 @@ def test_a_patch_that_is_no_utf_8_keeps_its_bytes(tmp_path: Path) -> None:
     assert apply_patch(SUITE.start(ADD.id).files(), patch)["calc.py"].content == b"# caf\xe9\n"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"x" * 21_000_000, b"\x01" * 7_000_000, b"\xe9" * 7_000_000],
+    ids=["bytes", "as JSON", "no UTF-8"],
+)
+def test_a_patch_that_nobody_takes_costs_one_instance_and_not_the_evaluation(
+    tmp_path: Path, content: bytes
+) -> None:
+    class Backend(MemoryBackend):
+        def open(self, spec: BoxSpec) -> MemorySandbox:
+            box = super().open(spec)
+            box.write("junk.txt", content + b"\n")
+            return box
+
+    found = played(agent_player("noop", {}, SUITE, Backend(), jobs=1), tmp_path, (ADD.id,))
+    assert read_predictions(found.files[0], known=(ADD.id,))[ADD.id].patch is None
+    [row] = rows(found.files[0])
+    assert row["gym"]["error"] is None
+    assert row["gym"]["refused"].startswith("a patch of ")
+    assert found.faults == ()
+
+
 def test_the_same_files_whatever_the_order_of_completion(tmp_path: Path) -> None:
     for name, jobs in (("one", 1), ("four", 4)):
         player = agent_player("random", {"turns": 3}, SUITE, MemoryBackend(), jobs=jobs)
