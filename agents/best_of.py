@@ -92,28 +92,29 @@ def choose(
             if patch is not None and selector != "first":
                 key = _key(suite.task(task_id), patch, selector)
                 wanted[key] = Candidate(instance_id=task_id, patch=patch, key=key)
+    new = arrange(candidate for key, candidate in wanted.items() if key not in known.looks)
+    done = len(wanted) - len(new)
     with ThreadPoolExecutor(jobs, thread_name_prefix="choose") as threads:
-        looking = {
-            threads.submit(_look, suite, candidate, selector, backend, hold): candidate.key
-            for candidate in arrange(one for key, one in wanted.items() if key not in known.looks)
-        }
+        looking = {threads.submit(_look, suite, one, selector, backend, hold): one.key for one in new}
         try:
-            for done, future in enumerate(as_completed(looking), start=len(wanted) - len(looking) + 1):
+            for future in as_completed(looking):
                 known.add(looking[future], future.result())
+                done += 1
                 on_done(done, len(wanted))
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
-    choices = []
-    for task_id, samples in patches.items():
-        task = suite.task(task_id)
-        looks = [
-            None if patch is None else known.looks.get(_key(task, patch, selector), _Look(counts=True))
-            for patch in samples
-        ]
-        sample, why = _chosen(looks, selector, len(task.visible_tests))
-        choices.append(Choice(instance_id=task_id, sample=sample, selector=selector, why=why))
-    return choices
+    return [_choice(suite.task(task_id), samples, selector, known) for task_id, samples in patches.items()]
+
+
+def _choice(task: Task, samples: Sequence[bytes | None], selector: str, known: _Known) -> Choice:
+    looks = [
+        # Nobody looks at a patch that is taken for being the first.
+        None if patch is None else known.looks.get(_key(task, patch, selector), _Look(counts=True))
+        for patch in samples
+    ]
+    sample, why = _chosen(looks, selector, len(task.visible_tests))
+    return Choice(instance_id=task.id, sample=sample, selector=selector, why=why)
 
 
 def _chosen(looks: Sequence[_Look | None], selector: str, tests: int) -> tuple[int, str]:
