@@ -105,6 +105,49 @@ def test_a_patch_that_drifted_is_applied_and_one_that_fits_nowhere_is_a_verdict(
             assert ">>>>> Patch Apply Failed" in (tmp_path / name / "logs/run_instance.log").read_text()
 
 
+HARNESS = """
+from docker.models.containers import ContainerCollection
+from swebench.harness import run_evaluation
+
+create = ContainerCollection.create
+ContainerCollection.create = lambda *given, **named: create(*given, network_mode="none", **named)
+run_evaluation.cleanup_container = lambda client, container, logger: container.remove(force=True)
+run_evaluation.main("rows.jsonl", "test", None, "preds.jsonl", 3, 4096, "theirs", 60, False, False)
+"""
+"""SWE-bench's own evaluation. A daemon need not have a network, and its own way to stop takes 15 seconds."""
+PATCHES = {
+    "gold": GOLD,
+    "wrong": GOLD.replace("a + b", "a * b"),
+    "drift": DRIFTED,
+    "elsewhere": GOLD.replace("a - b", "a % b"),
+    "broken": GOLD.replace("a + b", "a +"),
+}
+
+
+@docker
+def test_the_harness_itself_comes_to_the_same_reports(image: str, tmp_path: Path) -> None:
+    rows = [harness_toy.row(instance_id=f"toy__{name}-1") for name in PATCHES]
+    suite = harness_toy.suite(tmp_path, *rows)
+    predictions = [
+        {"instance_id": f"toy__{name}-1", "model_name_or_path": "m", "model_patch": patch}
+        for name, patch in PATCHES.items()
+    ]
+    (tmp_path / "preds.jsonl").write_text("".join(json.dumps(each) + "\n" for each in predictions))
+    subprocess.run([sys.executable, "-c", HARNESS], cwd=tmp_path, check=True, capture_output=True)
+    applied = 0
+    for name, patch in PATCHES.items():
+        case = Case(instance_id=f"toy__{name}-1", patch=patch.encode())
+        folder = tmp_path / "ours" / name
+        folder.mkdir(parents=True)
+        OfficialGrader(60).grade(suite, case, folder)
+        theirs = tmp_path / "logs/run_evaluation/theirs/m" / case.instance_id / "report.json"
+        assert theirs.exists() == (folder / "report.json").exists() == (name != "elsewhere"), name
+        if theirs.exists():
+            applied += 1
+            assert json.loads((folder / "report.json").read_text()) == json.loads(theirs.read_text())
+    assert applied == 4
+
+
 @docker
 def test_a_test_run_that_hangs_is_ended_with_all_it_started(image: str, tmp_path: Path) -> None:
     hang = script("setsid sleep 4321 &\ntrap '' TERM\nsleep 4321")
