@@ -255,11 +255,17 @@ def _play(player: Player, stage: Stage, shown: _Shown) -> list[str]:
             options=player.options,
             limits=limits,
             directory=stage.out,
-            report=shown.message,
+            hold=stage.images.use,
+            report=lambda text: shown.step("loading", 0, 1, text),
         )
     else:
         made = predict.agent_player(
-            player.agent, player.options, stage.suite, stage.backend, jobs=player.jobs
+            player.agent,
+            player.options,
+            stage.suite,
+            stage.backend,
+            jobs=player.jobs,
+            hold=stage.images.use,
         )
     with made:
         played = predict.predict(
@@ -272,10 +278,13 @@ def _play(player: Player, stage: Stage, shown: _Shown) -> list[str]:
             limits=limits,
             totals=predict.parse_totals(list(player.totals)),
             retries=player.retries,
+            arrange=stage.images.ordered,
             on_done=lambda done, total, what: shown.step("playing", done, total, what),
         )
     if played.unplayed:
-        shown.message(f"{len(played.unplayed)} episodes were not played: the run's budget is used up")
+        named = ", ".join(f"{name} sample {sample}" for name, sample in played.unplayed[:5])
+        more = f" and {len(played.unplayed) - 5} more" if len(played.unplayed) > 5 else ""
+        shown.message(f"not played, for the run's budget is used up: {named}{more}")
     return [str(path) for path in played.files]
 
 
@@ -295,6 +304,9 @@ def _choose(
             player.best_of,
             stage.backend,
             jobs=player.jobs,
+            cache=stage.out / "visible.jsonl",
+            hold=stage.images.use,
+            arrange=stage.images.ordered,
             on_done=lambda done, total: shown.step("choosing", done, total, ""),
         )
     )
