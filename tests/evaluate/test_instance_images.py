@@ -195,9 +195,13 @@ def test_an_image_that_is_nowhere_says_what_was_tried(tmp_path: Path, nowhere: s
 def test_a_recipe_that_fails_is_told_and_leaves_no_step_behind(tmp_path: Path, nowhere: str) -> None:
     before = all_images()
     recipe = "FROM gym-code/base:3.11\nRUN echo prepared > /prepared\nRUN echo the words; exit 3\n"
-    images = Images(suite_of(tmp_path, a={"image": nowhere, "dockerfile": recipe}))
-    with pytest.raises(EnvironmentBuildError, match=r"non-zero code: 3[\s\S]*the words"):
-        enter(images, "a")
+    suite = suite_of(tmp_path, **{each: {"image": nowhere, "dockerfile": recipe} for each in "ab"})
+    told: list[str] = []
+    images = Images(suite, progress=told.append)
+    for each in "ab":
+        with pytest.raises(EnvironmentBuildError, match=r"non-zero code: 3[\s\S]*the words"):
+            enter(images, each)
+        assert len([line for line in told if "Step 1/" in line]) == 1  # it would fail again
     steps = [docker("history", "--no-trunc", image) for image in all_images() - before]
     assert not any("echo prepared" in step for step in steps)
 

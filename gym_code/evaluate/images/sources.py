@@ -35,6 +35,8 @@ class Sources:
         self._lock = threading.Lock()
         self._out_of_reach: set[str] = set()
         """Registries that gave nothing in any attempt: for their next images one attempt will do."""
+        self._refused: dict[tuple[str, ...], str] = {}
+        """Pulls and builds that fail however often they are tried, and why: a build may take an hour to."""
 
     def archive(self, task_id: str, name: str) -> Path | None:
         """The archive of an image: the one that the task names, or one of the directory of archives."""
@@ -95,7 +97,7 @@ class Sources:
         with self._lock:
             attempts = 1 if registry in self._out_of_reach else ATTEMPTS
         try:
-            again(lambda: pull(client, name, watch), attempts)
+            self._unless_refused(("pull", name), lambda: again(lambda: pull(client, name, watch), attempts))
         except Failed as failed:
             if failed.passing:
                 with self._lock:
@@ -111,8 +113,24 @@ class Sources:
             raise Failed("the task has no Dockerfile", passing=False)
         if not is_recipe(folder / DOCKERFILE, name):
             raise Failed("the task's Dockerfile says no more than the image's name", passing=False)
-        again(lambda: build(client, name, folder, watch))
+        recipe = (folder / DOCKERFILE).read_text(errors="replace")
+        self._unless_refused(
+            ("build", name, recipe), lambda: again(lambda: build(client, name, folder, watch))
+        )
         return (with_tag(name),)
+
+    def _unless_refused(self, way: tuple[str, ...], bring: Callable[[], None]) -> None:
+        with self._lock:
+            before = self._refused.get(way)
+        if before is not None:
+            raise Failed(before, passing=False)
+        try:
+            bring()
+        except Failed as failed:
+            if not failed.passing:
+                with self._lock:
+                    self._refused[way] = failed.problem
+            raise
 
 
 def is_recipe(dockerfile: Path, name: str) -> bool:
