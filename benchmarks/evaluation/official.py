@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gym_code.errors import ConfigError
+from gym_code.errors import ConfigError, SandboxError
 from gym_code.types import canonical_digest
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from benchmarks.evaluation.corpus import Instance
 
 LOGS = "logs/run_evaluation"
+THE_PATCHS = (">>>>> Patch Apply Failed", "Test timed out after")
+"""Why a grading has no report, where that is the patch's doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Official:
     """What SWE-bench's harness says of a prediction."""
 
     state: str
-    """resolved, unresolved, empty (not run) or error (run, but without a report: a verdict of no)."""
+    """resolved, unresolved, empty (not run) or error (no report: does not apply, or time was up)."""
     status: Mapping[str, Mapping[str, Sequence[str]]] | None = None
     """`tests_status` of its report, where it has one."""
     log: str = ""
@@ -79,13 +81,18 @@ def verdicts(
             part = file.with_suffix(".part")
             part.write_text(json.dumps(asdict(found[f"{name}.{variant}"]), indent=1))
             part.replace(file)
+    if missing := [case for case, file in files.items() if not file.is_file()]:
+        raise SandboxError(f"swebench's harness broke on {len(missing)} cases: {missing[:5]}")
     return {case: Official(**json.loads(file.read_text())) for case, file in files.items()}
 
 
 def run(
     rows: Sequence[Mapping[str, Any]], patches: Mapping[str, str], timeout: int, workers: int
 ) -> dict[str, Official]:
-    """Have the harness grade a patch for each row; what it prints goes to standard error."""
+    """Have the harness grade a patch for each row; what it prints goes to standard error.
+
+    What it broke on for another reason than the patch has no verdict.
+    """
     with tempfile.TemporaryDirectory(prefix="gym-code-official-") as name:
         folder = Path(name)
         write_lines(folder / "rows.jsonl", rows)
@@ -94,7 +101,8 @@ def run(
         call = command("rows.jsonl", "predictions.jsonl", run_id, timeout, workers)
         subprocess.run(call, cwd=folder, check=True, stdout=sys.stderr)
         logs = folder / LOGS / run_id / "parity"
-        return {row["instance_id"]: _read(logs / row["instance_id"], patches) for row in rows}
+        read = {row["instance_id"]: _read(logs / row["instance_id"], patches) for row in rows}
+        return {name: verdict for name, verdict in read.items() if verdict is not None}
 
 
 def command(dataset: str, predictions: str, run_id: str, timeout: int, workers: int) -> list[str]:
@@ -117,16 +125,19 @@ def write_lines(file: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _read(logs: Path, patches: Mapping[str, str]) -> Official:
+def _read(logs: Path, patches: Mapping[str, str]) -> Official | None:
     if not patches[logs.name]:
         return Official(state="empty")
     texts = [logs / name for name in ("run_instance.log", "test_output.txt")]
     log = "".join(file.read_text(errors="replace")[-4000:] for file in texts if file.is_file())
-    if not (logs / "report.json").is_file():
+    if (logs / "report.json").is_file():
+        report = json.loads((logs / "report.json").read_text())[logs.name]
+        state = "resolved" if report["resolved"] else "unresolved"
+        return Official(state=state, status=report.get("tests_status"), log=log)
+    if any(reason in log for reason in THE_PATCHS):
         return Official(state="error", log=log)
-    report = json.loads((logs / "report.json").read_text())[logs.name]
-    state = "resolved" if report["resolved"] else "unresolved"
-    return Official(state=state, status=report.get("tests_status"), log=log)
+    sys.stderr.write(log)
+    return None
 
 
 def _key(instance: Instance, row: Mapping[str, Any], variant: str, timeout: int) -> str:
