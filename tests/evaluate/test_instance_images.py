@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from registry import Registry, packed
 
-from gym_code.errors import EnvironmentBuildError
+from gym_code.errors import ConfigError, EnvironmentBuildError
 from gym_code.evaluate.cases import Case
 from gym_code.evaluate.images import Images, collect, disk
 from gym_code.interop import import_rows
@@ -123,6 +123,11 @@ def saved(tmp_path: Path, file: str, size: int, seed: int = 0) -> Path:
 def test_a_task_without_an_image_needs_none(suite: DirectorySuite) -> None:
     with Images(suite, cap_bytes=0) as images, images.use(suite.ids()[0]) as image:
         assert (image.name, image.how) == ("", "none")
+
+
+def test_a_directory_of_archives_that_is_not_there_is_told(suite: DirectorySuite, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no archives"):
+        Images(suite, archives=tmp_path / "nowhere")
 
 
 def test_an_image_that_was_there_is_used_and_stays(tmp_path: Path) -> None:

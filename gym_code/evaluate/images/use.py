@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from gym_code.errors import EnvironmentBuildError, InputError, SandboxError, SandboxUnavailable
+from gym_code.errors import ConfigError, EnvironmentBuildError, InputError, SandboxError, SandboxUnavailable
 from gym_code.evaluate.images.disk import Disk, megabytes
 from gym_code.evaluate.images.fetch import Failed
 from gym_code.evaluate.images.ledger import Ledger
@@ -59,7 +59,8 @@ class Images:
 
     archives: a directory with files of `docker save`, named after the instance (`ID.tar`) or after the image
     (its name with `_` for `/` and `:`, and `.tar`). cap_bytes: most bytes of disk for what was fetched, by
-    this run or another; None for no cap but the disk's own. progress: is given a line at a time.
+    this run or another; None for no cap but the disk's own. progress: is given a line at a time. Raises
+    `ConfigError` where there is no such directory.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Images:
         cap_bytes: int | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
+        if archives is not None and not archives.is_dir():
+            raise ConfigError("no archives", where=str(archives), expected="a directory", found="none")
         self._suite, self._backend, self._archives, self._cap = suite, backend, archives, cap_bytes
         self._tell = progress or (lambda _: None)
         self._daemon = Daemon()
