@@ -128,6 +128,19 @@ def test_swebench_makes_the_same_run_report_of_our_logs(run: tuple[Path, dict[st
     assert ours["failure_reasons"]["toy__a-5"] == "tests_timed_out"
 
 
+def test_without_the_package_our_own_logs_are_classified_the_same(
+    run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ours = run
+    monkeypatch.setitem(sys.modules, "swebench.harness.infra_failure", None)
+    evaluation = Evaluation(
+        name="night", model="acme/gpt", dataset="rows", dataset_digest="0", samples=1,
+        results=tuple(RESULTS.values()),
+    )  # fmt: skip
+    [path] = write_swebench_logs(evaluation, DirectorySuite(folder / "suite"), folder)
+    assert json.loads(path.read_text()) == ours
+
+
 def test_swebench_grades_our_logs_to_our_reports(run: tuple[Path, dict[str, Any]]) -> None:
     folder, ours = run
     seen = 0
