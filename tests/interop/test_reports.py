@@ -213,7 +213,8 @@ def test_swebench_report_goes_on_from_a_gold_run_of_ours(tmp_path: Path) -> None
     before = json.loads(ours.read_text())
     swebench = Path(sys.executable).with_name("swebench")
     command = [swebench, "report", "golden", "-d", "rows.jsonl", "--report-dir", "again"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    ran = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
     again = json.loads((tmp_path / "again/gold.golden.json").read_text())
     assert again == before
     assert again["resolved_ids"] == ["toy__a-1"]
