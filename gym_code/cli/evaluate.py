@@ -65,7 +65,8 @@ def evaluate(
     grader: Annotated[str, typer.Option("--grader", help="auto, clean-box or official.")] = "auto",
     sandbox: SandboxName = "auto",
     timeout: Annotated[
-        float | None, typer.Option("--timeout", help="Seconds for an instance's tests; default the task's.")
+        float | None,
+        typer.Option("--timeout", min=0.1, help="Seconds for an instance's tests; default the task's."),
     ] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of what a fault of ours broke.")] = 2,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verdicts for each patch: flakes.")] = 1,

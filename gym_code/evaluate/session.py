@@ -104,7 +104,7 @@ def evaluate(
         ref, suite = _dataset(request, before)
         ids = chosen_ids(suite, request.limit, request.instances)
         if before is not None and not request.dataset and not request.instances:
-            ids = before.instances
+            ids = before.instances[: request.limit]
         backend = open_backend(_sandbox(request.sandbox, suite, ids))
         stack.callback(backend.close)
         cap = None if request.disk_cap is None else int(request.disk_cap * GIGABYTE)
@@ -114,7 +114,10 @@ def evaluate(
         stage = Stage(suite=suite, ids=ids, backend=backend, images=images, out=request.out)
         sources, samples = _predictions(request, run, before, stage, play)
         choices = _choices(request, run, stage, samples, choose)
-        graders = graders_of(suite, ids, request.grader, backend, request.timeout)
+        timeout = request.timeout
+        if timeout is None and before is not None and not request.dataset:
+            timeout = before.timeout
+        graders = graders_of(suite, ids, request.grader, backend, timeout)
         asked = Asked(
             name=request.name,
             model=next((each.model for sample in samples for each in sample.values()), ""),
@@ -125,7 +128,7 @@ def evaluate(
             samples=len(samples),
             sources=tuple(sources),
             graders={name: f"{grader.name} {grader.version}" for name, grader in graders.items()},
-            timeout=request.timeout,
+            timeout=timeout,
             repeat=request.repeat,
             cycle=_cycle(request, before),
             selector=choices[0].selector if choices else "",
@@ -136,9 +139,7 @@ def evaluate(
             for number, sample in enumerate(samples)
             for name, each in sample.items()
         ]
-        jobs = wanted(
-            run, suite, cases, graders, timeout=request.timeout, repeat=request.repeat, cycle=asked.cycle
-        )
+        jobs = wanted(run, suite, cases, graders, timeout=timeout, repeat=request.repeat, cycle=asked.cycle)
         grade_all(
             run,
             suite,
@@ -197,14 +198,15 @@ def _predictions(
                 expected="--predictions, --agent or --model",
                 found="none",
             )
-        kept = read_samples(request.out, before.samples)
-        return before.sources, [
-            {name: sample[name] for name in stage.ids if name in sample} for sample in kept
-        ]
+        kept = read_samples(request.out, before.samples, known=stage.suite.ids())
+        chosen = [{name: sample[name] for name in stage.ids if name in sample} for sample in kept]
+        return before.sources, chosen
     samples = [load_predictions(source, stage.suite, stage.ids) for source in sources]
     for number, sample in enumerate(samples):
         if Path(sources[number]).resolve() != run.predictions(number).resolve():
             run.write_predictions(number, sample)
+    for number in range(len(samples), before.samples if before else 0):
+        run.predictions(number).unlink(missing_ok=True)  # of samples that nobody asks for any more
     return sources, samples
 
 

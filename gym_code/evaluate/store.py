@@ -32,7 +32,7 @@ from gym_code.records import from_plain, to_plain
 from gym_code.types import canonical_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from gym_code.types import JSON, Task
 
@@ -215,10 +215,15 @@ def read_choices(path: Path, known: Mapping[str, int]) -> list[Choice]:
     return list(choices.values())
 
 
-def read_samples(path: Path, samples: int) -> list[dict[str, Prediction]]:
-    """The predictions of each sample, as a run's directory keeps them."""
+def read_samples(
+    path: Path, samples: int, known: Collection[str] | None = None
+) -> list[dict[str, Prediction]]:
+    """The predictions of each sample, as a run's directory keeps them.
+
+    Raises `DataError` where one is for an instance that is not among the `known`.
+    """
     run = RunDirectory(path=path)
-    return [read_predictions(run.predictions(sample)) for sample in range(samples)]
+    return [read_predictions(run.predictions(sample), known) for sample in range(samples)]
 
 
 def prediction_line(prediction: Prediction) -> str:

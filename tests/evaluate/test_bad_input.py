@@ -150,6 +150,19 @@ def test_options(
     assert (status, said in err) == (2, True), err
 
 
+def test_predictions_of_another_data_set_are_not_taken_for_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    (tmp_path / "preds.jsonl").write_text(lines(with_id()))
+    assert (
+        run(capfd, "-d", SUITE, "-p", str(tmp_path / "preds.jsonl"), "--out", out, "--sandbox", "memory")[0]
+        == 0
+    )
+    status, err = run(capfd, "-d", "starter", "--out", out, "--sandbox", "memory")
+    assert (status, "predictions-0.jsonl:1: instance_id" in err) == (2, True), err
+
+
 def test_a_file_that_is_mended_is_graded_whole(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """After an error nothing is lost: the same command with the mended file does the rest."""
     preds, out = tmp_path / "preds.jsonl", tmp_path / "run"

@@ -43,7 +43,8 @@ class Engine:
         """Start it, and wait until it answers."""
         self.process = subprocess.Popen(
             [
-                "dockerd",
+                # In a network of its own: told to have no bridge, a daemon removes the one of the real one.
+                *("unshare", "--net", "dockerd"),
                 *("--data-root", self.disk, "--exec-root", self.root / "run", "--pidfile", self.root / "pid"),
                 *("-H", self.address, "--bridge=none", "--iptables=false"),
                 *("--ip6tables=false", "--shutdown-timeout", "1"),
