@@ -497,3 +497,21 @@ def test_a_run_killed_in_a_load_is_swept_up_by_the_names_of_the_archive(tmp_path
     assert image_names() == {f"{NAME}:saved"}
     assert collect() == (f"{NAME}:a",)
     assert image_names() == set()
+
+
+def test_an_image_that_goes_while_the_others_are_measured_is_no_error(tmp_path: Path) -> None:
+    saved(tmp_path, "a.tar", MEGABYTE)
+    import_image(f"{NAME}:goes", MEGABYTE, seed=1)
+    suite = suite_of(tmp_path, a={"image": f"{NAME}:a"})
+    with Images(suite, archives=tmp_path / "archives", cap_bytes=3 * MEGABYTE) as images:
+        client = images._daemon.client
+        listed = client.images
+
+        def then_remove(**kwargs: Any) -> Any:
+            rows = listed(**kwargs)
+            subprocess.run(["docker", "rmi", f"{NAME}:goes"], capture_output=True, check=False)
+            return rows
+
+        client.images = then_remove
+        with images.use("a") as image:
+            assert image.how == "loaded"

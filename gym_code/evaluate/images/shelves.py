@@ -161,11 +161,16 @@ class OnDaemon:
         The daemon tells sizes only with the steps of an image's history: a layer is the same where its
         content is and all steps up to it are.
         """
+        from docker.errors import ImageNotFound
+
         if image not in self._layers:
             client, found, key = self._daemon.client, dict[str, int](), ""
             with translated(f"look at the image {image}"):
-                contents = list(client.inspect_image(image)["RootFS"].get("Layers") or ())
-                steps = client.history(image)
+                try:
+                    contents = list(client.inspect_image(image)["RootFS"].get("Layers") or ())
+                    steps = client.history(image)
+                except ImageNotFound:  # removed since it was listed
+                    return {}
             for step in reversed(steps):
                 content = contents.pop(0) if step["Size"] and contents else ""
                 key = canonical_digest([key, step["Created"], step["CreatedBy"], content])
