@@ -7,6 +7,7 @@ otherwise they are written from the outcomes (`gym_code.interop.reports`).
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 LOGS = Path("logs/run_evaluation")
 _PARSERS = {"django": "parse_log_django", "sympy": "parse_log_sympy"}
+_NAME_BYTES = 100
+"""Two of them and some dots are the name of a file, which may have 255."""
 _LOG_FILES = ("test_output.txt", "run_instance.log")
 
 
@@ -37,16 +40,14 @@ def write_swebench_logs(evaluation: Evaluation, suite: Suite, directory: Path) -
     """Write them anew, each sample's whole or not at all; the paths of the run reports."""
     shutil.rmtree(directory / LOGS.parent / ".new", ignore_errors=True)
     images = _images(suite, {result.instance_id for result in evaluation.results})
-    return [
-        _write_sample(
-            evaluation.name if sample == 0 else f"{evaluation.name}-{sample}",
-            [result for result in evaluation.results if result.sample == sample],
-            suite,
-            directory,
-            images,
-        )
-        for sample in range(evaluation.samples)
-    ]
+    name = _name(evaluation.name)
+    run_ids = [f"{name}-{sample}" if sample else name for sample in range(evaluation.samples)]
+    written = []
+    for sample, run_id in enumerate(run_ids):
+        results = [result for result in evaluation.results if result.sample == sample]
+        written.append(_write_sample(run_id, results, suite, directory, images))
+    _remove_others(name, run_ids, written, directory)
+    return written
 
 
 def _write_sample(
@@ -67,16 +68,28 @@ def _write_sample(
         if kinds[result.instance_id] in ("unresolved", "error"):
             found = classify(*(folder / name for name in _LOG_FILES))
             reasons |= {result.instance_id: found} if found else {}
-    final = directory / LOGS / _name(run_id)
+    final = directory / LOGS / run_id
     shutil.rmtree(final, ignore_errors=True)
     aside.mkdir(parents=True, exist_ok=True)
     final.parent.mkdir(exist_ok=True)
     aside.rename(final)
     report = run_report(kinds, reasons, sorted(images))
     model = next((result.model for result in results if kinds[result.instance_id] != "incomplete"), "")
-    path = directory / f"{_name(model)}.{_name(run_id)}.json"
+    path = directory / f"{_name(model)}.{run_id}.json"
     replace_file(path, (json.dumps(report, indent=4) + "\n").encode())
     return path
+
+
+def _remove_others(name: str, run_ids: Sequence[str], written: Sequence[Path], directory: Path) -> None:
+    """Remove what an earlier writing of this run left and this one did not write again."""
+    ours = re.compile(rf"{re.escape(name)}(-\d+)?")
+    for folder in (directory / LOGS).iterdir():
+        if ours.fullmatch(folder.name) and folder.name not in run_ids:
+            shutil.rmtree(folder)
+    for file in directory.glob("*.json"):
+        model, dot, run_id = file.stem.rpartition(f".{name}")
+        if dot and model and ours.fullmatch(name + run_id) and file not in written:
+            file.unlink()
 
 
 def _grading(result: Result, suite: Suite) -> Grading:
@@ -113,8 +126,9 @@ def _kept_logs(result: Result, directory: Path) -> dict[str, bytes]:
 
 
 def _name(text: str) -> str:
-    """A model or a run as the name of a directory, as SWE-bench has it, and no way out of the logs."""
-    name = text.replace("/", "__").replace("\0", "_")[:100]
+    """A model or a run as the name of a directory, as SWE-bench has it; cut short, and no way out."""
+    raw = text.replace("/", "__").replace("\0", "_").encode("utf-8", "replace")
+    name = raw[:_NAME_BYTES].decode("utf-8", "ignore")
     return name if name.strip(".") else f"_{name}"
 
 

@@ -1,8 +1,8 @@
 """One script in a container that is thrown away, and what it wrote: how a foreign harness is run.
 
-Root inside, as their scripts expect, without network, capabilities or new privileges. What `run_script` makes
-carries our labels: `gym-code gc` removes what a killed owner left, and by itself a container ends soon after
-its time is up.
+Root inside, as their scripts expect, without network or new privileges, and of root's capabilities with those
+over files alone: a tree may belong to somebody else. What `run_script` makes carries our labels: `gym-code gc`
+removes what a killed owner left, and by itself a container ends soon after its time is up.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ DISK_BYTES = 8 << 30
 DISK_SECONDS, POLL_SECONDS, END_SECONDS = 10.0, 0.5, 30.0
 GRACE_SECONDS = 60
 """After its time a container without an owner has this long left."""
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
 _KILLED = 137
 _SCRIPT = "/gym-code.sh"
 _FIRST = f"""\
@@ -87,6 +88,7 @@ def _create(client: APIClient, image: str, limits: Limits, seconds: int) -> str:
     host = client.create_host_config(
         network_mode="none",
         cap_drop=["ALL"],
+        cap_add=list(CAPABILITIES),
         security_opt=["no-new-privileges:true"],
         ipc_mode="private",
         mem_limit=limits.memory_bytes,

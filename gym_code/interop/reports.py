@@ -63,7 +63,10 @@ def files_of(grading: Grading) -> dict[str, bytes]:
     """The files of one instance by name; none where nothing was submitted or the patch is empty."""
     if not grading.submitted or not grading.patch:
         return {}
-    files = {"patch.diff": grading.patch, "run_instance.log": _instance_log(grading).encode()}
+    files = {
+        "patch.diff": grading.patch,
+        "run_instance.log": _instance_log(grading).encode("utf-8", "replace"),
+    }
     if grading.resolved is None or not grading.applied:
         return files
     files["test_output.txt"] = test_output(grading).encode("utf-8", "replace")

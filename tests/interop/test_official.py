@@ -162,7 +162,9 @@ def test_a_test_run_that_hangs_is_ended_with_all_it_started(image: str, tmp_path
 
 
 @docker
-def test_inside_are_no_network_no_capabilities_and_no_new_privileges(image: str, tmp_path: Path) -> None:
+def test_inside_are_no_network_no_new_privileges_and_capabilities_over_files_alone(
+    image: str, tmp_path: Path
+) -> None:
     graded(
         tmp_path,
         GOLD,
@@ -172,9 +174,20 @@ def test_inside_are_no_network_no_capabilities_and_no_new_privileges(image: str,
     told = {name: value.split() for name, _, value in (line.partition(":\t") for line in lines) if value}
     assert told["Uid"][0] == "0"
     assert told["NoNewPrivs"] == ["1"]
-    assert {told[name][0] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    over_files = f"{1 << 0 | 1 << 1 | 1 << 3:016x}"  # CHOWN, DAC_OVERRIDE, FOWNER: linux/capability.h
+    assert {told[name][0] for name in ("CapPrm", "CapEff", "CapBnd")} == {over_files}
+    assert told["CapAmb"] == ["0" * 16]
     assert [line.split(":")[0].strip() for line in lines if ":" in line and "lo:" in line] == ["lo"]
     assert not [line for line in lines if line.strip().startswith("eth")]
+
+
+@docker
+def test_a_tree_may_belong_to_somebody_else(image: str, tmp_path: Path) -> None:
+    body = (
+        "chown -R 1000:1000 . && chmod -R go-w,u-w . && touch mine && chmod 600 mine && echo it was written"
+    )
+    graded(tmp_path, GOLD, eval_script=script(body))
+    assert "\nit was written\n" in (tmp_path / "logs/test_output.txt").read_text()
 
 
 @docker

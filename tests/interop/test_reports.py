@@ -182,6 +182,39 @@ def test_samples_are_runs_of_their_own_and_no_name_leads_out(tmp_path: Path) -> 
     assert (logs / "n-1/..__..__x/toy__a-1/report.json").is_file()
 
 
+@pytest.mark.parametrize("model", ["\U0001f600" * 100, "a\ud800b", "x" * 500, "a\0b"])
+def test_any_model_has_a_name_that_a_file_can_have(tmp_path: Path, model: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row("toy__a-1")) + "\n")
+    import_rows(str(tmp_path / "rows.jsonl"), tmp_path / "suite")
+    evaluation = Evaluation(
+        name="n" * 300, model=model, dataset="rows", dataset_digest="0", samples=2,
+        results=(
+            result("toy__a-1", model=model, reason="\ud800"),
+            result("toy__a-1", model=model, sample=1),
+        ),
+    )  # fmt: skip
+    path, other = write_swebench_logs(evaluation, DirectorySuite(tmp_path / "suite"), tmp_path)
+    assert json.loads(path.read_text())["resolved_ids"] == ["toy__a-1"]
+    assert len(other.name.encode()) <= 255
+    assert len(list((tmp_path / "logs/run_evaluation").glob("*/*/toy__a-1/report.json"))) == 2
+
+
+def test_fewer_samples_and_another_model_leave_nothing_of_the_run_before(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row("toy__a-1")) + "\n")
+    import_rows(str(tmp_path / "rows.jsonl"), tmp_path / "suite")
+    for name in ("keep.json", "m.nn.json", "m.n-x.json"):
+        (tmp_path / name).write_text("{}")
+    for model, samples in (("m", 2), ("other", 1)):
+        found = tuple(result("toy__a-1", model=model, sample=sample) for sample in range(samples))
+        evaluation = Evaluation(
+            name="n", model=model, dataset="rows", dataset_digest="0", samples=samples, results=found
+        )
+        write_swebench_logs(evaluation, DirectorySuite(tmp_path / "suite"), tmp_path)
+    left = {path.name for path in tmp_path.glob("*.json")}
+    assert left == {"keep.json", "m.nn.json", "m.n-x.json", "other.n.json"}
+    assert [path.name for path in (tmp_path / "logs/run_evaluation").iterdir()] == ["n"]
+
+
 def test_logs_of_the_official_grader_are_taken_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(row("toy__a-1")) + "\n")
     import_rows(str(tmp_path / "rows.jsonl"), tmp_path / "suite")
