@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gym_code.types import File
 
 BASE = "gym-code/base:3.11"
-LABEL = {"gym-code.bench": "evaluation"}
-"""By this all of them are found again, and removed."""
-# SWE-bench's harness calls `patch` for what git refuses, and its images have it.
+REPOSITORY, LABEL = "gym-code-bench", {"gym-code.bench": "evaluation"}
+"""By the label all of them are found again."""
+# SWE-bench's harness calls `patch` for what git refuses and `kill` when time is up: its images have both.
 _PACKAGES = """\
 ARG BASE
 FROM ${BASE} AS packages
@@ -33,7 +33,8 @@ RUN python3 -m venv /opt/venv \\
     && PIP_CONFIG_FILE=/pip/pip.conf /opt/venv/bin/python -m pip install \\
       --quiet --no-cache-dir --no-input --disable-pip-version-check --requirement /pip/requirements.txt
 FROM ${BASE}
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends patch && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends patch procps \\
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 """
@@ -70,7 +71,7 @@ def _there_or_built(
     told = {
         path: hashlib.sha256(content).hexdigest() for path, content in files.items() if path in _NAMED_AFTER
     }
-    name = f"gym-code-bench/{kind}:{canonical_digest([recipe, arguments, told])[:20]}"
+    name = f"{REPOSITORY}/{kind}:{canonical_digest([recipe, arguments, told])[:20]}"
     try:
         client.inspect_image(name)
     except ImageNotFound:
@@ -78,16 +79,16 @@ def _there_or_built(
     return name
 
 
-def remove_images(client: APIClient) -> int:
-    """Remove all that this module built; how many there were."""
+def image_names(client: APIClient) -> set[str]:
+    """The names of all that this module built, by whomever."""
     wanted = [f"{key}={value}" for key, value in LABEL.items()]
-    found = client.images(filters={"label": wanted})
-    for prefix in ("gym-code-bench/instance", "gym-code-bench/packages"):  # children first
-        for image in found:
-            for tag in image["RepoTags"] or ():
-                if tag.startswith(f"{prefix}:"):
-                    client.remove_image(tag, force=True)
-    return len(found)
+    return {tag for image in client.images(filters={"label": wanted}) for tag in image["RepoTags"] or ()}
+
+
+def remove_images(client: APIClient, names: set[str]) -> None:
+    """Remove these images, children first."""
+    for name in sorted(names, key=lambda name: (not name.startswith(f"{REPOSITORY}/instance:"), name)):
+        client.remove_image(name, force=True)
 
 
 def packed(files: Mapping[str, File]) -> bytes:

@@ -174,7 +174,7 @@ def test_a_difference_needs_a_reviewed_reason(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.docker
 @pytest.mark.sandbox
 def test_two_real_instances_have_the_same_verdicts(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.evaluation", "parity", "--instances", "2", "--timeout", "20"]
+    command = [sys.executable, "-m", "benchmarks.evaluation", "parity", "--instances", "2", "--timeout", "30"]
     command += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
