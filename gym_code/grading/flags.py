@@ -17,6 +17,7 @@
 | channel-noise | something else wrote to the private channel; it was ignored | none |
 | runner-tampered | a test that must fail passed, or never ran: no outcome of this run is believed | 0 |
 | flaky-recovered | a test failed among the others and passed alone in a clean box: counted as passed | none |
+| expected-failure | a FAIL_TO_PASS test failed as expected, which the rule in force takes for passed | none |
 | sandbox-fault | the sandbox failed twice, in two boxes | ungraded |
 | gold-failed | the gold patch failed under the same conditions | ungraded |
 """
@@ -38,6 +39,7 @@ DUPLICATE_REPORT = "duplicate-report"
 CHANNEL_NOISE = "channel-noise"
 RUNNER_TAMPERED = "runner-tampered"
 FLAKY_RECOVERED = "flaky-recovered"
+EXPECTED_FAILURE = "expected-failure"
 SANDBOX_FAULT = "sandbox-fault"
 GOLD_FAILED = "gold-failed"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gym_code.grading.run import Accepted, Run
     from gym_code.types import Answer
 
-GRADER_VERSION = "4"
+GRADER_VERSION = "5"
 """Rises with every change that could change a verdict."""
 
 
@@ -49,6 +49,8 @@ def judged(answer: Answer, accepted: Accepted, run: Run, gold: Run | None = None
     """
     resolved = passes(answer, accepted, run)
     notes, controls, valid = run.flags, {}, True
+    if resolved and any(run.report.outcomes[test] is Outcome.XFAILED for test in answer.fail_to_pass):
+        notes = (*notes, flags.EXPECTED_FAILURE)
     if run.failure:
         controls["failure"] = run.failure
     if gold is not None:

@@ -174,6 +174,8 @@ def test_other_rules_of_passing_decide_the_verdict_and_what_is_run_again(backend
     assert graded[True].value == 0.0
     assert graded[True].parts == {"fail_to_pass": 1.0, "pass_to_pass": 0.0, "shaped": 0.0}
     assert graded[False].value == 1.0
+    assert graded[False].verdict is not None
+    assert graded[False].verdict.flags == ()
     assert graded[False].parts == {"fail_to_pass": 1.0, "pass_to_pass": 1.0, "shaped": 1.0}
     assert grade(made.task, made.answer, b"", backend, made.start, accepted=accepted).value == 0.0
 
@@ -210,11 +212,57 @@ def test_law_4_a_plugin_by_metadata_of_the_agents_is_put_back(backend: Backend) 
 
 
 @pytest.mark.sandbox
-def test_options_that_pytest_does_not_have_are_no_fault_of_the_agents(backend: Backend) -> None:
+def test_options_that_pytest_does_not_have_are_passed_over(backend: Backend) -> None:
     made = replace(instance(), base=toy_of_pytest().base)
-    reward = made.grade(backend, b"")
+    assert made.grade(backend, made.answer.gold_patch).value == 1.0
+    assert made.grade(backend, b"").value == 0.0
+
+
+@pytest.mark.sandbox
+def test_a_pytest_that_cannot_start_is_no_fault_of_the_agents_where_it_never_could(backend: Backend) -> None:
+    made = instance()
+    base = {**made.base, "conftest.py": replace(made.base["calc.py"], content=b"import nothing_here\n")}
+    reward = replace(made, base=base).grade(backend, b"")
     assert reward.value is None
     assert reward.verdict is not None
     assert reward.verdict.flags == (flags.NOTHING_REPORTED, flags.GOLD_FAILED)
     expected = "RuntimeError: pytest could not start: an option or a conftest file is wrong"
     assert reward.verdict.controls["failure"] == expected
+
+
+FAKE_PYTEST = """
+import sys
+for frame in [sys._getframe()]:
+    while frame is not None:
+        report = frame.f_locals.get("report")
+        if report is not None:
+            report.outcome(0, "passed")
+            report.canary("failed")
+        frame = frame.f_back
+"""
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "name", ["pytest.py", "pytest/__init__.py", "_pytest/__init__.py", "pluggy.py", "re.py"]
+)
+def test_law_4_nothing_new_in_the_tree_stands_in_for_the_runner(backend: Backend, name: str) -> None:
+    made = instance()
+    for code, value in ((WRONG + "#\n", 0.0), (RIGHT, 1.0)):
+        reward = made.grade(backend, made.patch({name: FAKE_PYTEST, "calc.py": code}))
+        assert reward.value == value, reward.verdict
+
+
+@pytest.mark.sandbox
+def test_an_expected_failure_of_what_was_to_be_fixed_is_flagged(backend: Backend) -> None:
+    """Code that calls `pytest.xfail` resolves an instance by SWE-bench's rule; a reader can see it."""
+    made = instance()
+    rule = dict.fromkeys(made.answer.fail_to_pass, frozenset({Outcome.PASSED, Outcome.XFAILED}))
+    later = "import pytest\n\n\ndef add(a, b):\n    pytest.xfail('later')\n"
+    seen = {}
+    for code in (later, RIGHT):
+        patch = made.patch({"calc.py": code})
+        verdict = grade(made.task, made.answer, patch, backend, made.start, accepted=rule).verdict
+        assert verdict is not None
+        seen[code] = (verdict.resolved, verdict.flags)
+    assert seen == {later: (True, (flags.EXPECTED_FAILURE,)), RIGHT: (True, ())}

@@ -14,7 +14,7 @@ Standard input holds a 32-byte key and a marshalled plan (it comes from the grad
     late      bool            the runner is started only in the child: its package may be the tree's own
     files     [str]           where to look for tests whose ids name no file
     modules   {id: (name, path)}   where unittest ids lie, as far as the grader knows
-    paths     [str]           put in front of sys.path for the tests
+    paths     [str]           put in front of sys.path for the tests (behind it where `printed`)
     env       {str: str}      environment variables restored for the tests
     plugins   [str]           pytest plugins the task asks for
     rerun     bool            run a failed test once more, alone, in a process of its own: it can only show
@@ -169,6 +169,17 @@ def started_late(plan: dict[str, Any], channel: Channel) -> Run:
     return run
 
 
+def tests_path(plan: dict[str, Any]) -> list[str]:
+    """Where the tests import from.
+
+    SWE-bench's harness has the tree on no path of its own: there, nothing new in the tree stands in for an
+    installed package, the one that runs tests least of all.
+    """
+    if plan["printed"]:
+        return [*sys.path, *ELSEWHERE, *plan["paths"]]
+    return [*plan["paths"], *sys.path, *ELSEWHERE]
+
+
 def in_child(run: Run, plan: dict[str, Any], indices: Sequence[int], report: Report) -> int:
     """Run tests in a forked process; its wait status."""
     pid = os.fork()
@@ -176,8 +187,7 @@ def in_child(run: Run, plan: dict[str, Any], indices: Sequence[int], report: Rep
         return os.waitpid(pid, 0)[1]
     status = 1
     try:
-        sys.path[:0] = plan["paths"]
-        sys.path += ELSEWHERE
+        sys.path = tests_path(plan)
         os.environ.update(plan["env"])
         run(indices, report)
         status = 0

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
     State = tuple[list[str], list[str], bool]
 
+USAGE_ERROR = 4
 BROKEN = {
     3: "pytest had an internal error",
-    4: "pytest could not start: an option or a conftest file is wrong",
+    USAGE_ERROR: "pytest could not start: an option or a conftest file is wrong",
 }
 """By its exit status."""
 PROGRESS = re.compile(r"\[ *[0-9]+%\]")
@@ -208,6 +209,10 @@ def run(state: State, indices: Sequence[int], report: Any) -> None:
     if there:
         watch = Watch(ids, indices, report, printed=printed)
         status = int(pytest.main([*arguments, *there], plugins=[watch]))
+        if (
+            printed and status == USAGE_ERROR
+        ):  # Options for plugins that are not there; its harness drops some.
+            status = int(pytest.main([*arguments, "-o", "addopts=", *there], plugins=[watch]))
         watch.finish()
         if status in BROKEN:
             report.failure(RuntimeError(BROKEN[status]))
