@@ -174,6 +174,15 @@ def test_an_archive_gives_the_image_and_takes_no_name_away(tmp_path: Path) -> No
     assert docker("inspect", "-f", "{{.Id}}", f"{NAME}:saved") == users
 
 
+def test_an_image_that_somebody_has_under_another_name_stays(tmp_path: Path) -> None:
+    path = saved(tmp_path, "a.tar", 1000)
+    docker("load", "-i", str(path))
+    with Images(suite_of(tmp_path, a={"image": f"{NAME}:a"}), archives=path.parent) as images:
+        enter(images, "a")
+    assert collect(everything=True) == ()
+    assert image_names() == {f"{NAME}:saved", f"{NAME}:a"}
+
+
 def test_an_image_is_pulled_and_a_server_out_of_order_asked_again(tmp_path: Path) -> None:
     with Registry({"testbed/area.py": b"area = 1\n"}, failing=1) as registry:
         with Images(suite_of(tmp_path, a={"image": registry.name})) as images, images.use("a") as image:
@@ -460,6 +469,7 @@ def test_nothing_is_kept_for_an_instance_that_is_done(tmp_path: Path, home: Path
                 spec = BoxSpec(start=start, environment=suite.task("a").environment)
                 with backend.open(spec) as box:
                     assert box.read("area.py") == b"area = 1\n"
+                    assert boxes()
                     backend.drop_start(start.digest)  # a box uses it: it stays
                     box.write("new.py", b"")
                     assert b"new.py" in box.diff()
@@ -473,9 +483,8 @@ def test_nothing_is_kept_for_an_instance_that_is_done(tmp_path: Path, home: Path
 
 
 def boxes() -> list[str]:
-    """Containers over images of these tests."""
-    rows = docker("ps", "-a", "--format", "{{.ID}} {{.Image}}").splitlines()
-    return [row for row in rows if NAME in row]
+    """Containers over the image of the test."""
+    return docker("ps", "-aq", "--filter", f"ancestor={NAME}:box").split()
 
 
 KILLED_IN_A_LOAD = """
