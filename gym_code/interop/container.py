@@ -1,8 +1,8 @@
 """One script in a container that is thrown away, and what it wrote: how a foreign harness is run.
 
-Root inside, as their scripts expect, without network or new privileges, and of root's capabilities with those
-over files alone: a tree may belong to somebody else. What `run_script` makes carries our labels: `gym-code gc`
-removes what a killed owner left, and by itself a container ends soon after its time is up.
+Root inside, as their scripts expect, without network or new privileges, and of root's capabilities with
+those over files alone: a tree may belong to somebody else. What `run_script` makes carries our labels:
+`gym-code gc` removes what a killed owner left, and by itself a container ends soon after its time is up.
 """
 
 from __future__ import annotations

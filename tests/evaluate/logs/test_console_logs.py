@@ -1,6 +1,6 @@
 """What SWE-bench makes of a console log, and what our clean box makes of the same tree: equal, or explained.
 
-Each scene runs once in a box as SWE-bench runs it (an eval script, its output the log), and is graded once by
+Each tree runs once in a box as SWE-bench runs it (an eval script, its output the log), and is graded once by
 our grader. A log of pytest is judged by each parser of SWE-bench that reads its summary, with the names that
 this parser gives to the tests. Django and SymPy are the real ones, with a file of tests more.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,17 @@ from gym_code.sandbox import open_backend
 from gym_code.sandbox.base import BoxSpec
 from gym_code.suite.harness_files import eval_script
 from gym_code.synth.sources import open_source
-from gym_code.types import Answer, Cause, Environment, File, Limits, StartTree, Task, tree_digest
+from gym_code.types import (
+    Answer,
+    Cause,
+    Environment,
+    File,
+    Limits,
+    StartTree,
+    Task,
+    ordered_unique,
+    tree_digest,
+)
 from tests.evaluate.logs.scenes import RIGHT, SCENES, Scene
 from tests.grading.graded_toys import one_file
 from tests.interop.swebench_oracle import module
@@ -204,14 +214,25 @@ def look(scene: Scene, backend: Backend, folder: Path) -> Seen:
     return Seen(log=log, new=new, old=scene.old, names=names, outcomes=graded.outcomes)
 
 
+def together(scenes: Mapping[str, Scene], backend: Backend, folder: Path) -> dict[str, Seen]:
+    """Both sides of scenes that differ only in which tests they ask for: one log, one grading."""
+    news = ordered_unique([test for scene in scenes.values() for test in scene.new])
+    olds = ordered_unique([test for scene in scenes.values() for test in scene.old if test not in news])
+    whole = look(replace(next(iter(scenes.values())), new=news, old=olds), backend, folder)
+    return {name: replace(whole, new=scene.new or whole.new, old=scene.old) for name, scene in scenes.items()}
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Seen]]:
     folder = tmp_path_factory.mktemp("logs")
+    alike: dict[str, dict[str, Scene]] = {}
+    for name, scene in SCENES.items():
+        alike.setdefault(repr(replace(scene, new=(), old=())), {})[name] = scene
     backend = open_backend("namespace")
     try:
         with ThreadPoolExecutor(4) as pool:
-            looks = {name: pool.submit(look, scene, backend, folder) for name, scene in SCENES.items()}
-            yield {name: each.result() for name, each in looks.items()}
+            looks = [pool.submit(together, scenes, backend, folder) for scenes in alike.values()]
+            yield {name: found for each in looks for name, found in each.result().items()}
     finally:
         backend.close()
 
