@@ -62,14 +62,18 @@ def evaluate(
         list[str] | None, typer.Option("--instance", "-i", help="Only this one; may be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many.")] = None,
-    grader: Annotated[str, typer.Option("--grader", help="auto, clean-box or official.")] = "auto",
+    grader: Annotated[
+        str, typer.Option("--grader", help="auto, clean-box or official; default auto.", show_default=False)
+    ] = "",
     sandbox: SandboxName = "auto",
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", min=0.1, help="Seconds for an instance's tests; default the task's."),
     ] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="Of what a fault of ours broke.")] = 2,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Verdicts for each patch: flakes.")] = 1,
+    repeat: Annotated[
+        int | None, typer.Option("--repeat", min=1, help="Verdicts for each patch: flakes; default 1.")
+    ] = None,
     regrade: Annotated[
         bool, typer.Option("--regrade", help="Grade again what has verdicts; no agent plays.")
     ] = False,
@@ -136,7 +140,7 @@ def evaluate(
         predictions=predictions or (),
         instances=instance or (),
         limit=limit,
-        grader=grader,
+        grader=grader or None,
         sandbox=sandbox,
         jobs=jobs,
         timeout=timeout,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gym_code.errors import ConfigError, SandboxUnavailable
 from gym_code.evaluate.cases import Case
 from gym_code.evaluate.dataset import chosen_ids, load_predictions, open_dataset
-from gym_code.evaluate.graders import graders_of
+from gym_code.evaluate.graders import GRADERS, graders_of
 from gym_code.evaluate.images import Images
 from gym_code.evaluate.report import write_reports
 from gym_code.evaluate.results import collect, dataset_digest, load_evaluation, patch_of, suite_of
@@ -56,13 +56,15 @@ class Request:
     name: str = "run"
     instances: Sequence[str] = ()
     limit: int | None = None
-    grader: str = "auto"
+    grader: str | None = None
+    """One of `GRADERS`. This, `timeout` and `repeat`: None for what the directory says, where no data set is
+    named anew, else for `auto`, the task's own limit, and one verdict."""
     sandbox: str = "auto"
     jobs: int = 4
     timeout: float | None = None
-    """Seconds for one run of an instance's tests, instead of the task's own."""
+    """Seconds for one run of an instance's tests."""
     retries: int = 2
-    repeat: int = 1
+    repeat: int | None = None
     regrade: bool = False
     chosen: Path | None = None
     disk_cap: float | None = None
@@ -114,10 +116,11 @@ def evaluate(
         stage = Stage(suite=suite, ids=ids, backend=backend, images=images, out=request.out)
         sources, samples = _predictions(request, run, before, stage, play)
         choices = _choices(request, run, stage, samples, choose)
-        timeout = request.timeout
-        if timeout is None and before is not None and not request.dataset:
-            timeout = before.timeout
-        graders = graders_of(suite, ids, request.grader, backend, timeout)
+        again = before if not request.dataset else None
+        timeout = again.timeout if again and request.timeout is None else request.timeout
+        repeat = request.repeat or (again.repeat if again else 1)
+        grader = request.grader or (again.grader if again else GRADERS[0])
+        graders = graders_of(suite, ids, grader, backend, timeout)
         asked = Asked(
             name=request.name,
             model=next((each.model for sample in samples for each in sample.values()), ""),
@@ -127,9 +130,10 @@ def evaluate(
             instances=ids,
             samples=len(samples),
             sources=tuple(sources),
-            graders={name: f"{grader.name} {grader.version}" for name, grader in graders.items()},
+            graders={name: f"{each.name} {each.version}" for name, each in graders.items()},
+            grader=grader,
             timeout=timeout,
-            repeat=request.repeat,
+            repeat=repeat,
             cycle=_cycle(request, before),
             selector=choices[0].selector if choices else "",
         )
@@ -139,7 +143,7 @@ def evaluate(
             for number, sample in enumerate(samples)
             for name, each in sample.items()
         ]
-        jobs = wanted(run, suite, cases, graders, timeout=timeout, repeat=request.repeat, cycle=asked.cycle)
+        jobs = wanted(run, suite, cases, graders, timeout=timeout, repeat=repeat, cycle=asked.cycle)
         grade_all(
             run,
             suite,

@@ -57,6 +57,8 @@ class Asked:
     """Where the predictions of each sample came from."""
     graders: Mapping[str, str]
     """For each instance the grader's name and version."""
+    grader: str = "auto"
+    """Which grader was asked for."""
     timeout: float | None = None
     repeat: int = 1
     """How many verdicts each patch gets."""

@@ -65,7 +65,7 @@ def test_gold_resolves_and_the_rest_does_not(tmp_path: Path) -> None:
 
 
 def test_a_regrade_needs_only_the_directory(tmp_path: Path) -> None:
-    first = evaluate(request(tmp_path, predictions=["gold", "gold"], limit=2))
+    first = evaluate(request(tmp_path, predictions=["gold", "gold"], limit=2, timeout=60.0))
     assert [each.status for each in first.results] == ["resolved"] * 4
     assert len(read_attempts(tmp_path)) == 2, "one content, one grading"
     again = evaluate(Request(out=tmp_path, sandbox="namespace", regrade=True))
