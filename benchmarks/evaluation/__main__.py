@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.evaluation import parity, throughput
 from benchmarks.evaluation import results as said
 from benchmarks.evaluation.corpus import corpus
-from benchmarks.evaluation.images import image_names, remove_images
+from benchmarks.evaluation.images import remove_images
 from benchmarks.evaluation.picture import draw
 from benchmarks.page import put_into_readme
 from gym_code.errors import GymCodeError
@@ -35,8 +35,6 @@ def main() -> int:
     """Do the part that is asked for; the images that were built for it go when it is over."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # images and directories are given back
     options = parse()
-    client = connect()
-    before = image_names(client)
     try:
         if options.part == "parity":
             asked = (options.instances, options.seed, options.workers, options.timeout)
@@ -44,8 +42,9 @@ def main() -> int:
         return measure(options)
     finally:
         if not options.keep:
-            remove_images(client, image_names(client) - before)
-        client.close()
+            client = connect()
+            remove_images(client)
+            client.close()
 
 
 def parse() -> argparse.Namespace:

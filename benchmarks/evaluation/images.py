@@ -11,6 +11,7 @@ from docker.errors import ImageNotFound
 
 from gym_code.gitrepo import IDENTITY, SECONDS
 from gym_code.sandbox.build import build, pip_files
+from gym_code.sandbox.lease import owner_tag
 from gym_code.types import canonical_digest
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from gym_code.types import File
 
 BASE = "gym-code/base:3.11"
-REPOSITORY, LABEL = "gym-code-bench", {"gym-code.bench": "evaluation"}
-"""By the label all of them are found again."""
+REPOSITORY, BUILT_BY = "gym-code-bench", "gym-code.bench"
+"""The images' names, and the label that says which process built them."""
 # SWE-bench's harness calls `patch` for what git refuses and `kill` when time is up: its images have both.
 _PACKAGES = """\
 ARG BASE
@@ -75,19 +76,22 @@ def _there_or_built(
     try:
         client.inspect_image(name)
     except ImageNotFound:
-        build(client, tag=name, dockerfile=recipe, files=files, arguments=arguments, labels=LABEL)
+        build(
+            client,
+            tag=name,
+            dockerfile=recipe,
+            files=files,
+            arguments=arguments,
+            labels={BUILT_BY: owner_tag()},
+        )
     return name
 
 
-def image_names(client: APIClient) -> set[str]:
-    """The names of all that this module built, by whomever."""
-    wanted = [f"{key}={value}" for key, value in LABEL.items()]
-    return {tag for image in client.images(filters={"label": wanted}) for tag in image["RepoTags"] or ()}
-
-
-def remove_images(client: APIClient, names: set[str]) -> None:
-    """Remove these images, children first."""
-    for name in sorted(names, key=lambda name: (not name.startswith(f"{REPOSITORY}/instance:"), name)):
+def remove_images(client: APIClient) -> None:
+    """Remove what this process built; what others built, and found again, stays."""
+    mine = client.images(filters={"label": f"{BUILT_BY}={owner_tag()}"})
+    names = [tag for image in mine for tag in image["RepoTags"] or () if tag.startswith(f"{REPOSITORY}/")]
+    for name in sorted(names):  # instances come before the packages that they are built on
         client.remove_image(name, force=True)
 
 
