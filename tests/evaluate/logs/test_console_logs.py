@@ -8,6 +8,7 @@ this parser gives to the tests. Django and SymPy are the real ones, with a file 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gym_code.errors import InputError
 from gym_code.evaluate.cases import Case
 from gym_code.evaluate.graders import CleanBoxGrader
 from gym_code.gitrepo import base_commit
@@ -102,6 +104,18 @@ def tree(runner: str) -> Mapping[str, File]:
         }
         return {path: file for path, file in found.items() if "/tests/" not in path and "/rubi/" not in path}
     return {}
+
+
+@functools.cache
+def is_there(runner: str) -> bool:
+    """Whether the tree can be had; without a package index it cannot, which is a failure where CI=true."""
+    try:
+        tree(runner)
+    except InputError:
+        if os.environ.get("CI") == "true":
+            raise
+        return False
+    return True
 
 
 class Staged:
@@ -227,6 +241,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Seen
     folder = tmp_path_factory.mktemp("logs")
     alike: dict[str, dict[str, Scene]] = {}
     for name, scene in SCENES.items():
+        if not is_there(scene.runner):
+            continue
         alike.setdefault(repr(replace(scene, new=(), old=())), {})[name] = scene
     backend = open_backend("namespace")
     try:
@@ -312,6 +328,8 @@ CASES = [(name, parser) for name, scene in SCENES.items() for parser in PARSERS[
 def test_verdicts_are_equal_or_explained(
     seen: Mapping[str, Seen], tmp_path: Path, name: str, parser: str
 ) -> None:
+    if name not in seen:
+        pytest.skip("no package index answers")
     theirs, ours = both(seen[name], parser, SCENES[name].runner, tmp_path)
     why = EXPLAINED.get(f"{name} | {parser}") or EXPLAINED.get(f"{name} | all")
     if why is None:
@@ -321,7 +339,7 @@ def test_verdicts_are_equal_or_explained(
 
 
 def test_what_is_solved_is_resolved_on_both_sides(seen: Mapping[str, Seen], tmp_path: Path) -> None:
-    for name in ("solved", "unittest passes", "django solved", "sympy solved"):
+    for name in {"solved", "unittest passes", "django solved", "sympy solved"} & seen.keys():
         runner = SCENES[name].runner
         for parser in PARSERS[runner]:
             theirs, ours = both(seen[name], parser, runner, tmp_path)
