@@ -96,13 +96,17 @@ class Images:
         """Images that the cap does not let in, and the words for it."""
 
     def ordered(self, items: Iterable[Item]) -> list[Item]:
-        """The items with those of one image together, so that it is fetched once. `use` counts them off."""
+        """The items with those of one image together, so that it is fetched once.
+
+        `use` counts them off. What was not used of an earlier order is not waited for any more.
+        """
         groups: dict[str, list[Item]] = {}
         for item in items:
             name = self._suite.task(item.instance_id).environment.image or ""
             groups.setdefault(name, []).append(item)
-            self._tasks[item.instance_id] += 1
-            self._images[name] += 1
+        with self._changed:
+            self._tasks = Counter(item.instance_id for group in groups.values() for item in group)
+            self._images = Counter({name: len(group) for name, group in groups.items()})
         return [item for group in groups.values() for item in group]
 
     @contextlib.contextmanager
