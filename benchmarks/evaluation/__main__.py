@@ -37,8 +37,9 @@ def main() -> int:
     options = parse()
     try:
         if options.part == "parity":
-            asked = (options.instances, options.seed, options.workers, options.timeout)
-            return parity.main(options.cache, options.out, *asked)
+            instances = corpus(options.cache, options.instances, options.seed)
+            lines = parity.compare(options.cache, instances, options.workers, options.timeout)
+            return parity.report(lines, options.seed, options.out, readme=options.readme)
         return measure(options)
     finally:
         if not options.keep:

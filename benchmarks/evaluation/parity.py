@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.evaluation import official
-from benchmarks.evaluation.corpus import corpus, rows
+from benchmarks.evaluation.corpus import rows
 from benchmarks.evaluation.variants import VARIANTS
+from benchmarks.page import put_into_readme
 from gym_code.evaluate.results import load_evaluation
 from gym_code.interop.verdicts import tests_status
 from gym_code.types import Answer
@@ -139,32 +140,35 @@ def summary(lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def markdown(lines: Sequence[Line], swebench: str) -> str:
-    """The counts by variant, every difference, and the table of all cases."""
+    """The counts by variant, and every difference."""
     found = summary(lines)
     text = [
-        f"{found['instances']} instances, {found['cases']} cases: {found['equal']} verdicts equal, "
-        f"{found['explained']} differences explained, {len(found['unexplained'])} unexplained. "
-        f"The other side is `swebench` {swebench}.",
-        "",
-        "| variant | cases | resolved by both | by neither | differ |",
+        "| answer | cases | resolved by both | by neither | differ |",
         "|---|---|---|---|---|",
     ]
     for variant in VARIANTS:
         mine = [each for each in lines if each.variant == variant]
-        counts = Counter(
-            "differ" if not e.equal else "both" if e.official == "resolved" else "neither" for e in mine
-        )
-        text.append(
-            f"| {variant} | {len(mine)} | {counts['both']} | {counts['neither']} | {counts['differ']} |"
-        )
-    text.append("")
+        counts = Counter("differ" if not e.equal else e.official == "resolved" for e in mine)
+        text.append(f"| {variant} | {len(mine)} | {counts[True]} | {counts[False]} | {counts['differ']} |")
+    text += [
+        "",
+        f"- {found['instances']} instances, {found['cases']} cases: {found['equal']} verdicts equal to those "
+        f"of `swebench` {swebench}, {found['explained']} explained as different, "
+        f"{len(found['unexplained'])} not",
+        f"- cases in which a single test counts otherwise: {found['tests_differ']}",
+    ]
     for each in lines:
         if not each.equal:
             why = each.reason or "NOT EXPLAINED"
             text.append(
                 f"- {each.instance_id}, {each.variant}: {each.official} there, {each.ours} here: {why}"
             )
-    text += ["", "| instance | variant | swebench | gym-code | equal | tests that differ |", "|---" * 6 + "|"]
+    return "\n".join(text) + "\n"
+
+
+def table(lines: Sequence[Line]) -> str:
+    """All cases."""
+    text = ["| instance | answer | swebench | gym-code | equal | tests that differ |", "|---" * 6 + "|"]
     text += [
         f"| {e.instance_id} | {e.variant} | {e.official} | {e.ours} | {'yes' if e.equal else 'NO'} "
         f"| {len(e.tests_differ) or ''} |"
@@ -173,19 +177,15 @@ def markdown(lines: Sequence[Line], swebench: str) -> str:
     return "\n".join(text) + "\n"
 
 
-def main(folder: Path, out: Path, count: int | None, seed: int, workers: int, timeout: int) -> int:
-    """Compare, write parity.json and parity.md, print the latter; 1 where a difference is unexplained."""
-    lines = compare(folder, corpus(folder, count, seed), workers, timeout)
-    found = summary(lines)
-    text = markdown(lines, official.version())
+def report(lines: Sequence[Line], seed: int, out: Path, *, readme: bool) -> int:
+    """Write parity.json and parity.md, print the counts and the differences; 1 where one is unexplained."""
+    found, version = summary(lines), official.version()
+    text = markdown(lines, version)
     out.mkdir(parents=True, exist_ok=True)
-    results = {
-        "swebench": official.version(),
-        "seed": seed,
-        **found,
-        "cases": [asdict(each) for each in lines],
-    }
+    results = {"swebench": version, "seed": seed, **found, "cases": [asdict(each) for each in lines]}
     (out / "parity.json").write_text(json.dumps(results, indent=1) + "\n")
-    (out / "parity.md").write_text(text)
+    (out / "parity.md").write_text(f"# Every verdict\n\n{text}\n{table(lines)}")
+    if readme:
+        put_into_readme("benchmarks.evaluation.parity", text)
     print(text, end="")
     return 1 if found["unexplained"] else 0

@@ -179,6 +179,7 @@ def test_two_real_instances_have_the_same_verdicts(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert "2 instances, 14 cases: 14 verdicts equal" in done.stdout
+    assert "inflection__" in (tmp_path / "parity.md").read_text()
     assert "| gold | 2 | 2 | 0 | 0 |" in done.stdout
     for variant in variants.VARIANTS[1:]:
         assert f"| {variant} | 2 | 0 | 2 | 0 |" in done.stdout
