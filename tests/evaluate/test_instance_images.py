@@ -131,13 +131,14 @@ def test_a_directory_of_archives_that_is_not_there_is_told(suite: DirectorySuite
         Images(suite, archives=tmp_path / "nowhere")
 
 
-def test_an_image_that_was_there_is_used_and_stays(tmp_path: Path) -> None:
+def test_an_image_that_was_there_is_used_and_stays(tmp_path: Path, home: Path) -> None:
     import_image(f"{NAME}:there")
     with Images(suite_of(tmp_path, a={"image": f"{NAME}:there"}), cap_bytes=0) as images:
         with images.use("a") as image:
             assert (image.how, image.name) == ("found", f"{NAME}:there")
         assert image.id == docker("inspect", "-f", "{{.Id}}", f"{NAME}:there").strip()
     assert collect(everything=True) == ()
+    assert list((home / "fetched").glob("*")) == []
     assert image_names() == {f"{NAME}:there"}
 
 

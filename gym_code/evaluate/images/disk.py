@@ -92,5 +92,7 @@ def collect(home: Home | None = None, *, everything: bool = False, dry_run: bool
             cut_short = not entry.image and not alive(entry.owner)
             if (old or cut_short) and disk.evict(entry, dry_run=dry_run):
                 removed.append(entry.name)
+        if not dry_run:
+            disk.ledger.sweep()
     daemon.close()
     return tuple(removed)

@@ -2,6 +2,7 @@
 
     fetched/<key>.json      an image that was not there before: written before its fetch begins
     fetched/<key>.use       a lock: whoever works with the image holds it
+    fetched/<key>.fetch     another one: whoever fetches it
 
 They lie in the state directory, not in that of a run, so that the next run and `gym-code gc` find what a
 killed one has left. Only what is noted here is ever removed, and only where nobody holds it.
@@ -10,12 +11,12 @@ killed one has left. Only what is noted here is ever removed, and only where nob
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from gym_code.sandbox.image import locked
 from gym_code.sandbox.lease import hold, last_use, owner_tag, unused
 from gym_code.types import canonical_digest
 
@@ -74,6 +75,14 @@ class Ledger:
         """There is nothing of ours to remove any more."""
         self._path(name).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove the locks that stand for nothing: of images that were found, or are gone."""
+        for lock in [*self._folder.glob("*.use"), *self._folder.glob("*.fetch")]:
+            if not lock.with_suffix(".json").exists():
+                with unused(lock) as free:
+                    if free:
+                        lock.unlink()
+
     def last_use(self, name: str) -> float:
         """Seconds since the epoch; 0 where nobody has used it."""
         return last_use(self._lock(name))
@@ -91,8 +100,14 @@ class Ledger:
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """One at a time for one image, over all threads and processes."""
-        with locked(self._path(name)):
-            yield
+        path = self._path(name).with_suffix(".fetch")
+        while True:
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # `sweep` may have removed it between opening and locking: then again.
+                if _is_at(path, file.fileno()):
+                    yield
+                    return
 
     @contextlib.contextmanager
     def idle(self, name: str) -> Iterator[bool]:
@@ -108,6 +123,14 @@ class Ledger:
 
     def _lock(self, name: str) -> Path:
         return self._path(name).with_suffix(".use")
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one that a path names."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _read(path: Path) -> Entry | None:
