@@ -29,7 +29,8 @@ EVAL_TYPES = ("pass_and_fail", "fail_only")
 DIFFICULTY = (0.0, 1.0)
 GYM_KEYS = frozenset({
     "kind", "source", "start_digest", "runner", "ids", "environment", "visible_tests", "limits", "removed",
-    "level", "difficulty", "licence", "grade", "seed", "evidence", "digest", "trust", "family", "mutants", "checkout",
+    "level", "difficulty", "licence", "grade", "seed", "evidence", "digest", "trust", "family", "mutants",
+    "checkout",
 })  # fmt: skip
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gym_code.errors import ToolCallError
+from gym_code.grading.runners.source import as_sent
 from gym_code.tools.spec import Tool, ToolContext
 from gym_code.tools.symbols import definitions
 from gym_code.tools.text import check_path, one_line, path_errors, with_note
@@ -78,7 +79,7 @@ def _matching(context: ToolContext, pattern: str, name: str) -> Iterator[str]:
 
 @functools.cache
 def _program() -> str:
-    return Path(__file__).with_name("searcher.py").read_text(encoding="utf-8")
+    return as_sent(Path(__file__).with_name("searcher.py").read_text(encoding="utf-8"))
 
 
 def _ask(context: ToolContext, **request: JSON) -> list[Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 from typing import TYPE_CHECKING
 
 import pytest
 from toys import ADD
+
+from gym_code.tools.search import _program
 
 if TYPE_CHECKING:
     from hands import Hand
@@ -164,3 +167,9 @@ def test_a_full_disk_and_other_troubles_are_explained(memory: Hand, monkeypatch:
 
 def test_submit(memory: Hand) -> None:
     assert memory.says("submit") == "Submitted."
+
+
+def test_the_searcher_is_sent_as_python_3_6_reads_it() -> None:
+    sent = _program()
+    ast.parse(sent, feature_version=(3, 6))
+    assert "__future__" not in sent

@@ -22,7 +22,12 @@ _CHECKING = "TYPE_CHECKING"
 @cache
 def program(name: str) -> str:
     """The text of a program in `gym_code.grading.box`, as it is sent."""
-    return ast.unparse(_Sent(set()).visit(_parsed(name)))
+    return as_sent(importlib.resources.files(BOX).joinpath(name).read_text("utf-8"))
+
+
+def as_sent(text: str) -> str:
+    """The text of any program as it is sent into a box."""
+    return ast.unparse(_Sent(set()).visit(ast.parse(text)))
 
 
 def _parsed(name: str) -> ast.Module:
