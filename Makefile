@@ -41,7 +41,7 @@ FORCE ?=
 PYTEST ?=
 DOCKER_BASE ?= gym-code/base:3.11
 
-.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox bench-learning bench-training bench-rollouts bench-gpu
+.PHONY: help setup vllm bubblewrap docker-ready docker-base test check train tiny-base run eval bench bench-sandbox bench-learning bench-training bench-rollouts bench-gpu bench-evaluation
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -189,6 +189,9 @@ bench-rollouts: setup vllm  ## rollouts beside a raw HTTP client, and with tools
 
 bench-gpu: setup  ## on a GPU: trained tokens a second, whole steps, a larger policy that learns (needs CUDA)
 	$(BIN)/python -m benchmarks.gpu --readme
+
+bench-evaluation: setup $(ORACLE) docker-ready  ## gradings a minute beside SWE-bench's own harness (15 minutes on quiet cores)
+	$(BIN)/python -m benchmarks.evaluation --readme
 
 bench: setup  ## medians of reset, exec, diff and grade: [SANDBOX=auto]
 	$(BIN)/gym-code bench --sandbox $(SANDBOX)

@@ -31,6 +31,8 @@ OURS, THEIRS, THEIRS_AT_ONCE = "gym-code evaluate", "swebench", "swebench, conta
 GRADED = ("gold", "wrong", "partial", "crashing", "unfitting")
 """What is graded: an empty patch is graded by nobody, and one that hangs would time the time limit."""
 WORKERS, TIMEOUT = 4, 300
+PEERS_SHARE = 12
+"""Gradings of each of the others in a round: enough to keep its workers busy for a minute and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +60,16 @@ class Round:
 def race(
     folder: Path, instances: Sequence[Instance], rounds: int, say: Callable[[str], None]
 ) -> list[list[Round]]:
-    """Every round: all variants of every instance by ours, one of each by the others, who are slower.
+    """Every round: all variants of every instance by ours, a share of them by the others, who are slower.
 
-    The order rotates, and so does the variant that the others get of an instance.
+    The order rotates, and so does the share.
     """
     usual, at_once = (rows(folder, instances, signal) for signal in (USUAL, AT_ONCE))
     found = []
     client = connect()
     try:
         for number in range(rounds):
-            some = {
-                (instance.id, GRADED[(number + position) % len(GRADED)]): instance
-                for position, instance in enumerate(instances)
-            }
+            some = peers_share(instances, number)
             every = {(instance.id, variant): instance for instance in instances for variant in GRADED}
             turns = [(THEIRS, usual, some), (THEIRS_AT_ONCE, at_once, some), (OURS, usual, every)]
             first = number % len(turns)
@@ -82,6 +81,15 @@ def race(
     finally:
         client.close()
     return found
+
+
+def peers_share(instances: Sequence[Instance], number: int) -> dict[tuple[str, str], Instance]:
+    """What the others grade in round `number`: up to `PEERS_SHARE` instances, one variant of each."""
+    some = [
+        instances[(number * PEERS_SHARE + k) % len(instances)]
+        for k in range(min(PEERS_SHARE, len(instances)))
+    ]
+    return {(each.id, GRADED[(number + k) % len(GRADED)]): each for k, each in enumerate(some)}
 
 
 def _round(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evaluation import results
-from benchmarks.evaluation.throughput import OURS, THEIRS, THEIRS_AT_ONCE, Round
+from benchmarks.evaluation.corpus import Instance
+from benchmarks.evaluation.throughput import OURS, THEIRS, THEIRS_AT_ONCE, Round, peers_share
 from benchmarks.evaluation.watch import Watch
 from gym_code.sandbox.dockerd import OWNER
 
@@ -64,6 +65,17 @@ def test_verdicts_that_differ_are_counted() -> None:
         2, 10, 4, resolved=frozenset({WRONG})
     )  # theirs resolve what ours do not; only ours saw WRONG
     assert measured(differing)["verdicts"] == {"compared": 2, "differ": 2}
+
+
+def test_the_share_of_the_others_goes_round_instances_and_variants() -> None:
+    def instance(number: int) -> Instance:
+        return Instance(row={"instance_id": str(number)}, predictions={}, packages=(), import_from="")
+
+    many = [instance(number) for number in range(20)]
+    first, second = list(peers_share(many, 0)), list(peers_share(many, 1))
+    assert first[:3] == [("0", "gold"), ("1", "wrong"), ("2", "partial")]
+    assert second[7:9] == [("19", "crashing"), ("0", "unfitting")]
+    assert (len(first), len(second), len(peers_share(many[:2], 3))) == (12, 12, 2)
 
 
 class Daemon:
