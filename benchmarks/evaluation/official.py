@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from benchmarks.evaluation.corpus import Instance
 
 LOGS = "logs/run_evaluation"
+_HARNESS = """
+import runpy
+from docker.models.containers import ContainerCollection
+
+listed = ContainerCollection.list
+ContainerCollection.list = lambda *given, **named: listed(*given, **{**named, "ignore_removed": True})
+runpy.run_module("swebench.harness.run_evaluation", run_name="__main__")
+"""
+"""In the end it lists all containers, which fails in Docker's package where one is just being removed."""
 THE_PATCHS = (">>>>> Patch Apply Failed", "Test timed out after")
 """Why a grading has no report, where that is the patch's doing."""
 
@@ -109,7 +118,7 @@ def command(dataset: str, predictions: str, run_id: str, timeout: int, workers: 
     """The harness as a command; it writes below its working directory."""
     words = ["--dataset_name", dataset, "--predictions_path", predictions, "--run_id", run_id]
     words += ["--max_workers", str(workers), "--timeout", str(timeout)]
-    return [sys.executable, "-m", "swebench.harness.run_evaluation", *words]
+    return [sys.executable, "-c", _HARNESS, *words]
 
 
 def predictions(patches: Mapping[str, str], model: str) -> list[dict[str, str]]:

@@ -105,8 +105,7 @@ def test_a_patch_that_drifted_is_applied_and_one_that_fits_nowhere_is_a_verdict(
             assert ">>>>> Patch Apply Failed" in (tmp_path / name / "logs/run_instance.log").read_text()
 
 
-HARNESS = """
-from docker.models.containers import ContainerCollection
+HARNESS = f"""{swebench_oracle.LISTS}
 from swebench.harness import run_evaluation
 
 create = ContainerCollection.create

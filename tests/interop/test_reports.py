@@ -244,8 +244,8 @@ def test_swebench_report_goes_on_from_a_gold_run_of_ours(tmp_path: Path) -> None
     )
     [ours] = write_swebench_logs(evaluation, DirectorySuite(tmp_path / "suite"), tmp_path)
     before = json.loads(ours.read_text())
-    swebench = Path(sys.executable).with_name("swebench")
-    command = [swebench, "report", "golden", "-d", "rows.jsonl", "--report-dir", "again"]
+    program = f"{swebench_oracle.LISTS}\nfrom swebench.cli.cli import main\nmain()"
+    command = [sys.executable, "-c", program, "report", "golden", "-d", "rows.jsonl", "--report-dir", "again"]
     ran = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     again = json.loads((tmp_path / "again/gold.golden.json").read_text())
