@@ -31,8 +31,10 @@ OURS, THEIRS, THEIRS_AT_ONCE = "gym-code evaluate", "swebench", "swebench, conta
 GRADED = ("gold", "wrong", "partial", "crashing", "unfitting")
 """What is graded: an empty patch is graded by nobody, and one that hangs would time the time limit."""
 WORKERS, TIMEOUT = 4, 300
-PEERS_SHARE = 12
-"""Gradings of each of the others in a round: enough to keep its workers busy for a minute and more."""
+NEVER_ENDS = frozenset({"cachetools__ttlcache-delitem-6c70ad"})
+"""Instances of which another answer than the hanging one never ends either."""
+PEERS_SHARE = 8
+"""Gradings of each of the others in a round: enough to keep its workers busy for a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
