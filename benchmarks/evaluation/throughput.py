@@ -33,8 +33,8 @@ GRADED = ("gold", "wrong", "partial", "crashing", "unfitting")
 WORKERS, TIMEOUT = 4, 300
 NEVER_ENDS = frozenset({"cachetools__ttlcache-delitem-6c70ad"})
 """Instances of which another answer than the hanging one never ends either."""
-PEERS_SHARE = 8
-"""Gradings of each of the others in a round: enough to keep its workers busy for a minute."""
+PEERS_SHARE = 12
+"""Gradings of each of the others in a round: enough to keep its workers busy for a minute and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
