@@ -136,7 +136,7 @@ def test_no_sandbox_at_all_ends_the_run_and_keeps_what_was_graded(tmp_path: Path
 def test_repeat_and_a_new_cycle_ask_for_more_verdicts(tmp_path: Path, suite: Suite) -> None:
     grader = Told(lambda case, number: Graded(resolved=number != 2))
     with open_run(tmp_path) as run:
-        carry_out(run, suite, grader, cases_of(suite)[:1], repeat=3)
+        carry_out(run, suite, grader, cases_of(suite)[:1], repeat=3, workers=1)
         assert [attempt.graded.resolved for attempt in run.attempts] == [True, False, True]
         carry_out(run, suite, grader, cases_of(suite)[:1], cycle=2)
         assert [attempt.cycle for attempt in run.attempts] == [1, 1, 1, 2]
