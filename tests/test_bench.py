@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agents.loop import play
+from benchmarks.page import between_marks
 from benchmarks.sandbox import results
 from benchmarks.sandbox.contestants import Peer, Worker
 from benchmarks.sandbox.peer import Job
@@ -70,9 +71,9 @@ def test_the_tables() -> None:
 
 def test_the_page_keeps_what_stands_around_the_tables() -> None:
     page = "head\n<!-- benchmarks.sandbox: begin -->\nold\n<!-- benchmarks.sandbox: end -->\ntail\n"
-    assert results.between_marks(page, "new\n") == page.replace("old", "new")
+    assert between_marks(page, "benchmarks.sandbox", "new\n") == page.replace("old", "new")
     with pytest.raises(InputError, match="no place for the tables"):
-        results.between_marks("no marks", "new\n")
+        between_marks("no marks", "benchmarks.sandbox", "new\n")
 
 
 def test_the_command_that_makes_the_changes(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def save_checkpoint(
     state = _fits(model, config) | {
         "step": step,
         "rollouts": rollouts,
-        "files": {path.name: _sha256(path) for path in sorted(aside.iterdir()) if path.is_file()},
+        "files": {path.name: file_sha256(path) for path in sorted(aside.iterdir()) if path.is_file()},
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
@@ -98,7 +98,7 @@ def load_checkpoint(
                 found=state[key],
             )
     for name, digest in state["files"].items():
-        found = _sha256(path / name) if (path / name).is_file() else "nothing"
+        found = file_sha256(path / name) if (path / name).is_file() else "nothing"
         if found != digest:
             raise ConfigError(
                 "the checkpoint is damaged", where=str(path / name), expected=f"SHA-256 {digest}", found=found
@@ -151,7 +151,8 @@ def base_digest(model: Any) -> str:
     return sha.hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -6,7 +6,6 @@ model's own template. What its episodes leave is graded by whoever asked for the
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, nullcontext
@@ -22,7 +21,7 @@ from gym_code.errors import ConfigError
 from gym_code.sandbox.base import Backend
 from gym_code.task import Suite
 from gym_code.types import JSON, Trajectory
-from train.checkpoint import LATEST, base_digest
+from train.checkpoint import LATEST, base_digest, file_sha256
 from train.config import Config, load_config
 from train.distributed import Ranks
 from train.engine.base import Sampling
@@ -81,7 +80,7 @@ class ModelPlayer:
         self._stack = ExitStack()
         self.identity: Mapping[str, JSON] = {
             "base": base_digest(self._policy),
-            "adapter": _sha256(adapter / ADAPTER) if adapter else "",
+            "adapter": file_sha256(adapter / ADAPTER) if adapter else "",
             "template": self._chat.digest,
             "engine": config.engine,
             "sampling": asdict(sampling),
@@ -242,8 +241,3 @@ def _temperature(given: Any, config: Config) -> float:
     if not isinstance(given, int | float) or not 0.0 <= given < math.inf:
         raise ConfigError("wrong value", where="temperature", expected=">= 0", found=given)
     return float(given)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

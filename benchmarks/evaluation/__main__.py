@@ -11,7 +11,6 @@ index the first time: the instances are kept in runs/parity.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -22,13 +21,13 @@ from benchmarks.evaluation import results as said
 from benchmarks.evaluation.corpus import corpus
 from benchmarks.evaluation.images import remove_images
 from benchmarks.evaluation.picture import draw
-from benchmarks.page import put_into_readme
+from benchmarks.page import publish, say
 from gym_code.errors import GymCodeError
 from gym_code.sandbox.dockerd import connect
 
 HERE = Path(__file__).parent
 SMALL = 21
-"""Instances of the throughput part: the first of the list, whose tests take a second or two."""
+"""Instances of the throughput part: the first of the list, but for `throughput.NEVER_ENDS`."""
 
 
 def main() -> int:
@@ -84,18 +83,8 @@ def measure(options: argparse.Namespace) -> int:
     rounds = throughput.race(options.cache, instances, options.rounds, say)
     results = {**said.of_rounds(rounds), "instances": len(instances), "machine": machine}
     text = said.markdown(results)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(options.out / "results.png", results)
-    if options.readme:
-        put_into_readme("benchmarks.evaluation", text)
-    print(text, end="")
+    publish("benchmarks.evaluation", options.out, results, text, draw, readme=options.readme)
     return 0
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import torch
 from benchmarks.gpu import results as said
 from benchmarks.gpu import runs, speed
 from benchmarks.gpu.shapes import SHAPES, TOY
-from benchmarks.page import put_into_readme
+from benchmarks.page import put_into_readme, say
 from gym_code.errors import ConfigError, GymCodeError
 from train.tiny_base import Recipe
 
@@ -173,11 +173,6 @@ def machine(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
         }
     return made
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

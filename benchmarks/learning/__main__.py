@@ -23,7 +23,7 @@ from benchmarks.learning import results as said
 from benchmarks.learning.picture import draw
 from benchmarks.learning.plan import TRL, Run, chosen, plan
 from benchmarks.learning.run import RESULT
-from benchmarks.page import put_into_readme
+from benchmarks.page import publish, say
 
 HERE = Path(__file__).parent
 BASE = Run(kind="dr_grpo", seed=0)
@@ -64,12 +64,7 @@ def report(out: Path, into: Path, *, readme: bool) -> None:
     """Write results.json and results.png, print the tables."""
     results = said.summarize(*said.load(out))
     text = said.markdown(results)
-    into.mkdir(parents=True, exist_ok=True)
-    (into / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(into / "results.png", results)
-    if readme:
-        put_into_readme("benchmarks.learning", text)
-    print(text, end="")
+    publish("benchmarks.learning", into, results, text, draw, readme=readme)
 
 
 def parse() -> argparse.Namespace:
@@ -130,11 +125,6 @@ def carry_out(
         alive.discard(process)
     say(f"{name}: {'failed' if status else 'done'}")
     return status == 0
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

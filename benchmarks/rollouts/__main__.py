@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from agents.chat import Chat, load_chat
-from benchmarks.page import put_into_readme
+from benchmarks.page import put_into_readme, say
 from benchmarks.rollouts import learned, waiting
 from benchmarks.rollouts import results as said
 from benchmarks.rollouts.serving import Lap, RawClient, Timed, play, scripts_of, share_between
@@ -192,11 +192,6 @@ def sleeping(options: argparse.Namespace) -> dict[str, Any]:
         "rows": rows,
         "required": said.required_of_steps(rows[0]),
     }
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.page import publish, say
 from benchmarks.sandbox import results as said
 from benchmarks.sandbox import throughput
 from benchmarks.sandbox.contestants import Contestant, Ours, Peer
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from gym_code.task import Suite
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
 OFTEN = {"exec": 4, "shell": 2, "python": 2}
 """Operations carried out several times a round."""
 HEAVY = ("grade", "episode")
@@ -64,12 +63,7 @@ def main() -> int:
         results |= said.summarize(samples)
         results |= many(contestants, options.boxes, options.alive)
     text = said.markdown(results)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(options.out / "results.png", results)
-    if options.readme:
-        README.write_text(said.between_marks(README.read_text(), text))
-    print(text, end="")
+    publish("benchmarks.sandbox", options.out, results, text, draw, readme=options.readme)
     return 0
 
 
@@ -169,11 +163,6 @@ def machine() -> dict[str, Any]:
         "user": "root" if os.geteuid() == 0 else "ordinary",
         "load_at_start": round(os.getloadavg()[0], 1),
     }
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

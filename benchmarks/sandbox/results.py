@@ -28,7 +28,6 @@ OPERATIONS: Mapping[str, str] = {
 }
 """What is measured, in the order in which a round does it."""
 COMPARED = ("reset", "exec", "shell", "python", "once", "grade", "episode")
-BEGIN, END = "<!-- benchmarks.sandbox: begin -->", "<!-- benchmarks.sandbox: end -->"
 """Between these the page holds the tables."""
 Samples = Mapping[str, Mapping[str, Sequence[float]]]
 """Seconds by contestant and operation."""
@@ -187,12 +186,3 @@ def _times(row: Mapping[str, Any] | None) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def between_marks(page: str, text: str) -> str:
-    """The page with `text` between its two marks. Raises `InputError` where they are missing."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise InputError("no place for the tables", expected=f"{BEGIN} and {END}", found="not both")
-    return f"{head}{BEGIN}\n{text}{END}{tail}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import random
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.learning.run import play_step
-from benchmarks.page import put_into_readme
+from benchmarks.page import publish, say
 from benchmarks.training_speed import results as said
 from benchmarks.training_speed.contestants import LAYOUTS, TRL, Batches, Contestant, Ours, Theirs
 from benchmarks.training_speed.picture import draw
@@ -61,12 +60,7 @@ def main() -> int:
         "seconds": seconds,
     }
     text = said.markdown(results)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(options.out / "results.png", results)
-    if options.readme:
-        put_into_readme("benchmarks.training_speed", text)
-    print(text, end="")
+    publish("benchmarks.training_speed", options.out, results, text, draw, readme=options.readme)
     return 0
 
 
@@ -148,11 +142,6 @@ def machine() -> dict[str, Any]:
         "transformers": importlib.metadata.version("transformers"),
         "trl": importlib.metadata.version("trl"),
     }
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ class Job:
     case: Case
     grader: Grader
 
+    @property
+    def instance_id(self) -> str:
+        """The instance it is about."""
+        return self.case.instance_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -82,13 +87,11 @@ def grade_all(
 ) -> None:
     """Carry out the jobs on `workers` threads, those of one image together.
 
-    images: has the image of an instance ready while a grading runs. retries: how
-    often a job is tried again, after all others, when a fault of ours left it without a verdict. Raises
-    `SandboxUnavailable` where nothing can be graded any more; what was graded until then is kept.
+    images: has the image of an instance ready while a grading runs. retries: how often a job is tried again,
+    after all others, when a fault of ours left it without a verdict. Raises `SandboxUnavailable` where
+    nothing can be graded any more; what was graded until then is kept.
     """
-    order = {case: at for at, case in reversed(list(enumerate(images.ordered([job.case for job in jobs]))))}
-    jobs = sorted(jobs, key=lambda job: order[job.case])
-    _Work(run, suite, retries, cycle, images, on_progress).carry_out(jobs, workers)
+    _Work(run, suite, retries, cycle, images, on_progress).carry_out(images.ordered(jobs), workers)
 
 
 class _Work:
@@ -152,12 +155,12 @@ class _Work:
         with self._lock:
             self._numbers[job.key] += 1
             number = self._numbers[job.key]
-        with self._run.logs(job.case.instance_id, job.key, number) as folder:
+        with self._run.logs(job.instance_id, job.key, number) as folder:
             graded, image, hopeless = self._attempted(job, folder)
         with self._lock:
             kept = Attempt(
                 key=job.key,
-                instance_id=job.case.instance_id,
+                instance_id=job.instance_id,
                 cycle=self._cycle,
                 grader=f"{job.grader.name} {job.grader.version}",
                 graded=graded,
@@ -177,7 +180,7 @@ class _Work:
         """What the grader found, in which image, and whether trying again cannot help."""
         image = ""
         try:
-            with self._images.use(job.case.instance_id) as used:
+            with self._images.use(job.instance_id) as used:
                 image = used.id
                 return job.grader.grade(self._suite, job.case, folder), image, False
         except SandboxUnavailable:

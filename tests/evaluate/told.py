@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -38,8 +38,8 @@ class Told:
 class NoImages:
     """Tasks without images."""
 
-    def ordered(self, cases: Sequence[Case]) -> list[Case]:
-        return list(cases)
+    def ordered(self, items: Iterable[Any]) -> list[Any]:
+        return list(items)
 
     def use(self, instance_id: str) -> AbstractContextManager[Any]:
         return nullcontext(SimpleNamespace(id=""))

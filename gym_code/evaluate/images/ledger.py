@@ -17,6 +17,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from gym_code.files import replace_file
 from gym_code.sandbox.lease import hold, last_use, owner_tag, unused
 from gym_code.types import canonical_digest
 
@@ -63,13 +64,7 @@ class Ledger:
     def note(self, name: str, *, tags: tuple[str, ...], image: str = "") -> None:
         """Note a fetch that is about to begin, or what came of it. On disk when this returns."""
         entry = Entry(name=name, shelf=self._shelf, image=image, tags=tags, owner=owner_tag())
-        path = self._path(name)
-        new = path.with_name(f".{path.name}")
-        with new.open("w") as file:
-            json.dump(asdict(entry), file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace_file(self._path(name), json.dumps(asdict(entry)).encode())
 
     def forget(self, name: str) -> None:
         """There is nothing of ours to remove any more."""
