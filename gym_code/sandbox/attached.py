@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from gym_code.errors import SandboxClosed, SandboxError
-from gym_code.sandbox.link import FRAME_BYTES, receive_exactly
+from gym_code.sandbox.link import FRAME_BYTES, hang_up, receive_exactly
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -86,10 +86,14 @@ class Attached:
             self._buffer += data
         return True
 
+    def shutdown(self, how: int, /) -> None:
+        """Hang up: the container sees the end of its standard input. Raises OSError."""
+        self._socket.shutdown(how)
+
     def close(self) -> None:
-        """Hang up: the container sees the end of its standard input."""
+        """Hang up and give the descriptor back."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # the client's own reference would keep it open
+            self.shutdown(socket.SHUT_RDWR)  # the client's own reference would keep it open
         self._socket.close()
         self._holder.close()
 
@@ -143,7 +147,7 @@ class AttachedKeeper:
     def close(self) -> None:
         """Hang up; it ends, and everything it made goes with it."""
         self.lost = True
-        self._stream.close()
+        hang_up(self._stream, self._lock)
 
     @contextlib.contextmanager
     def _exchange(self) -> Iterator[None]:
@@ -154,7 +158,8 @@ class AttachedKeeper:
             except SandboxError:
                 raise
             except BaseException:
-                self.close()
+                self.lost = True
+                self._stream.close()
                 raise
 
     def _send(self, body: bytes) -> None:

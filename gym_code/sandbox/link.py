@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,8 +150,23 @@ class Stream(Protocol):
     def fileno(self) -> int:
         """The descriptor to wait on."""
 
+    def shutdown(self, how: int, /) -> None:
+        """Hang up; the descriptor stays. Whoever waits in a call finds the end. Raises OSError."""
+
     def close(self) -> None:
-        """Hang up."""
+        """Give the descriptor back."""
+
+
+def hang_up(stream: Stream, use: AbstractContextManager[object]) -> None:
+    """End a stream that another thread may be waiting on, which `use` is held for.
+
+    Its descriptor is given back when that thread has seen the end, not before: its number could by then be
+    another connection's, and the thread would wait on that one.
+    """
+    with contextlib.suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
+    with use:
+        stream.close()
 
 
 def receive_exactly(stream: Stream, size: int, deadline: float) -> bytes:
@@ -170,31 +187,38 @@ class GuestLink:
 
     def __init__(self, stream: Stream) -> None:
         self._socket = stream
+        self._use = threading.RLock()
         self._ready = False
 
     def wait_ready(self) -> None:
         """Until the supervisor has come up. Raises `SandboxError`."""
-        if not self._ready:
+        with self._use:
+            if self._ready:
+                return
             if self._receive(START_SECONDS) != [b"ready"]:
                 raise SandboxError("the supervisor greets with other words than expected")
             self._ready = True
 
     def request(self, fields: Fields, seconds: float = 60.0) -> Fields:
         """One request and its reply (without `ok`); `err` becomes the OSError it names."""
+        with self._use:
+            reply = self._exchange(fields, seconds)
+        if reply[0] == b"err":
+            number = int(reply[1])
+            raise OSError(number, reply[2].decode("utf-8", "replace"))
+        return reply[1:]
+
+    def _exchange(self, fields: Fields, seconds: float) -> Fields:
         try:
             self._socket.settimeout(seconds)
             self._socket.sendall(pack(fields))
-            reply = self._receive(seconds)
+            return self._receive(seconds)
         except OSError as error:
             self._socket.close()  # a frame may have gone out in part: nothing after it would be understood
             raise SandboxClosed(f"the supervisor is gone: {error}") from error
         except KeyboardInterrupt:
             self._socket.close()  # or the reply would be taken for that of a later request
             raise
-        if reply[0] == b"err":
-            number = int(reply[1])
-            raise OSError(number, reply[2].decode("utf-8", "replace"))
-        return reply[1:]
 
     def _receive(self, seconds: float) -> Fields:
         deadline = time.monotonic() + seconds
@@ -226,7 +250,7 @@ class GuestLink:
 
     def close(self) -> None:
         """Hang up: a supervisor that reads this ends, and its box with it."""
-        self._socket.close()
+        hang_up(self._socket, self._use)
 
 
 def pieces(pipe: int, seconds: float) -> Iterator[bytes]:
