@@ -107,7 +107,8 @@ def evaluate(
         ids = chosen_ids(suite, request.limit, request.instances)
         if before is not None and not request.dataset and not request.instances:
             ids = before.instances[: request.limit]
-        backend = open_backend(_sandbox(request.sandbox, suite, ids))
+        # No spare boxes: all workers are busy anyway, and most images have but a few patches to be graded.
+        backend = open_backend(_sandbox(request.sandbox, suite, ids), spare=0)
         stack.callback(backend.close)
         cap = None if request.disk_cap is None else int(request.disk_cap * GIGABYTE)
         images = stack.enter_context(

@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 NAMES = ("auto", "namespace", "memory", "docker")
 
 
-def open_backend(name: str = "auto") -> Backend:
+def open_backend(name: str = "auto", *, spare: int = 4) -> Backend:
     """A backend by name. `auto` takes what GYM_CODE_SANDBOX names; else `namespace` where it works, for its
     boxes come ten times cheaper; else `docker` where a daemon answers.
 
+    spare: boxes kept launched ahead of need for each environment, where a backend launches any.
     A backend that is named starts nothing before its first box. Raises `ConfigError` for an unknown name, and
     with `auto` `SandboxUnavailable` where neither works.
     """
     if name == "auto":
         name = os.environ.get("GYM_CODE_SANDBOX") or "auto"
     if name == "auto":
-        return _first_that_works()
+        return _first_that_works(spare)
     if name == "namespace":
         from gym_code.sandbox.namespace import NamespaceBackend
 
-        return NamespaceBackend()
+        return NamespaceBackend(spare=spare)
     if name == "memory":
         from gym_code.sandbox.memory import MemoryBackend
 
@@ -35,12 +36,12 @@ def open_backend(name: str = "auto") -> Backend:
     if name == "docker":
         from gym_code.sandbox.docker import DockerBackend
 
-        return DockerBackend()
+        return DockerBackend(spare=spare)
     raise ConfigError("no such sandbox backend", expected=" | ".join(NAMES), found=name)
 
 
-def _first_that_works() -> Backend:
-    embedded = open_backend("namespace")
+def _first_that_works(spare: int) -> Backend:
+    embedded = open_backend("namespace", spare=spare)
     try:
         embedded.capabilities()
     except SandboxUnavailable as reason:
@@ -50,5 +51,5 @@ def _first_that_works() -> Backend:
             connect().close()
         except SandboxUnavailable as other:
             raise SandboxUnavailable(f"{reason}; and {other}") from reason
-        return open_backend("docker")
+        return open_backend("docker", spare=spare)
     return embedded
