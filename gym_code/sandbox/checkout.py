@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import tarfile
 import tempfile
+import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -46,7 +47,12 @@ def image_start(
     `SandboxError`.
     """
     identity, read = _opened(environment, workdir)
-    tree = functools.cache(lambda: prepare(read()))  # Asked for by the store and by every grading.
+    made, making = functools.cache(lambda: prepare(read())), threading.Lock()
+
+    def tree() -> Mapping[str, File]:
+        with making:  # Asked for by the store and by every grading, of many threads.
+            return made()
+
     known = open_home().root / "starts" / canonical_digest([FORMAT, identity, workdir, key])
     if known.is_file():
         return StartTree(digest=known.read_text(), files=tree)

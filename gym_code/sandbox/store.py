@@ -54,8 +54,8 @@ class Store:
         self.home = home
         self._lock = threading.Lock()
         self._made = 0
-        self._held: dict[str, tuple[int, int]] = {}
-        """digest -> (descriptor of its lock file, users)"""
+        self._held: dict[str, tuple[int, int, threading.Lock]] = {}
+        """digest -> (descriptor of its lock file, users, held by the thread that makes it)"""
 
     def acquire(self, start: StartTree) -> Layer:
         """The layer of a tree, made if need be and held until `release`. Raises `InputError`,
@@ -64,16 +64,19 @@ class Store:
             raise InputError("bad start tree digest", expected="64 hex digits", found=start.digest)
         path = self.home.layers / f"{FORMAT}-{start.digest}"
         with self._lock:
-            descriptor, users = self._held.get(start.digest, (-1, 0))
-            if descriptor < 0:
+            if start.digest in self._held:
+                descriptor, users, making = self._held[start.digest]
+            else:
                 try:
                     descriptor = hold(path.with_name(path.name + ".use"))
                 except OSError as error:
                     raise SandboxError(f"cannot write the start layer {path}: {error}") from error
-            self._held[start.digest] = (descriptor, users + 1)
+                users, making = 0, threading.Lock()
+            self._held[start.digest] = (descriptor, users + 1, making)
         try:
-            if not (path / "fs").is_dir():
-                self._make(start, path)
+            with making:
+                if not (path / "fs").is_dir():
+                    self._make(start, path)
             return Layer(digest=start.digest, path=path, base_commit=(path / "base_commit").read_text())
         except BaseException:
             self.release(start.digest)
@@ -82,9 +85,9 @@ class Store:
     def release(self, digest: str) -> None:
         """Give one use of a layer back."""
         with self._lock:
-            descriptor, users = self._held[digest]
+            descriptor, users, making = self._held[digest]
             if users > 1:
-                self._held[digest] = (descriptor, users - 1)
+                self._held[digest] = (descriptor, users - 1, making)
             else:
                 del self._held[digest]
                 os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ class DirectorySuite:
         self._source = functools.lru_cache(maxsize=None)(self._read_source)
         self._start_files = functools.lru_cache(maxsize=_KEPT_TREES)(self._make_start_files)
         self._image_start = functools.lru_cache(maxsize=_KEPT_IMAGE_TREES)(self._read_image)
+        self._reading: dict[str, threading.Lock] = {}
+        """By task: many may ask for a tree at once, and reading it from an image is long."""
         self._meta = functools.cache(self._read_meta)
 
     def ids(self) -> tuple[str, ...]:
@@ -110,7 +113,8 @@ class DirectorySuite:
         """
         meta = self._meta(task_id)
         if meta.checkout is not None:
-            return self._image_start(task_id)
+            with self._reading.setdefault(task_id, threading.Lock()):
+                return self._image_start(task_id)
         return StartTree(digest=meta.start_digest, files=lambda: self._start_files(task_id))
 
     def _read_image(self, task_id: str) -> StartTree:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from family_rows import CLASSIC, SMITH
 
 from gym_code.errors import EnvironmentBuildError
 from gym_code.interop import import_rows
+from gym_code.sandbox import checkout
 from gym_code.suite import DirectorySuite
 from gym_code.types import File, tree_digest
 
@@ -84,6 +86,22 @@ def test_the_start_tree_is_what_the_image_holds(tmp_path: Path, images: dict[str
     assert dict(again.files()) == BROKEN
     left = ["docker", "ps", "-aq", "--filter", "label=gym-code.kind=checkout"]
     assert subprocess.run(left, check=True, capture_output=True).stdout == b""
+
+
+@pytest.mark.docker
+def test_many_threads_read_an_image_once(
+    tmp_path: Path, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = imported(tmp_path, {**CLASSIC, "image": images["broken"]})
+    read, asked = checkout._from_container, []
+    monkeypatch.setattr(checkout, "_from_container", lambda *of: asked.append(of) or read(*of))  # type: ignore[func-returns-value]
+    for opened in (suite, DirectorySuite(suite.path)):  # the digest is known to the second
+        asked.clear()
+        with ThreadPoolExecutor(8) as executor:
+            starts = list(executor.map(opened.start, [CLASSIC["instance_id"]] * 8))
+            trees = list(executor.map(lambda start: start.files(), starts))
+        assert all(dict(each) == BROKEN for each in trees)
+        assert len(asked) == 1
 
 
 @pytest.mark.docker

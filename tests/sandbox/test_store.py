@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,10 +102,24 @@ def test_law_8_a_layer_in_use_is_never_pruned(home: Home) -> None:
 
 
 def test_many_threads_make_one_layer(home: Home) -> None:
-    store = Store(home)
+    store, asked = Store(home), []
+
+    def files() -> dict[str, File]:
+        asked.append(1)
+        time.sleep(0.02)
+        return FILES
+
+    start = StartTree(digest=tree_digest(FILES), files=files)
     with ThreadPoolExecutor(8) as executor:
-        layers = set(executor.map(store.acquire, [tree(FILES)] * 32))
-    assert len(layers) == 1
+        layers = set(executor.map(store.acquire, [start] * 32))
+    made = len(asked)
+    layer = layers.pop()
+    assert not layers
+    for _ in range(32):
+        store.release(layer.digest)
+    layer.path.rename(layer.path.with_name("moved"))
+    store.acquire(start)
+    assert len(asked) == 2 * made  # no thread asked that did not make it
     assert [path.name for path in home.layers.iterdir() if path.name.startswith(".part")] == []
 
 
