@@ -84,7 +84,7 @@ def test_the_start_tree_is_what_the_image_holds(tmp_path: Path, images: dict[str
     again = DirectorySuite(suite.path).start(CLASSIC["instance_id"])  # Its digest is known by the image.
     assert again.digest == start.digest
     assert dict(again.files()) == BROKEN
-    left = ["docker", "ps", "-aq", "--filter", "label=gym-code.kind=checkout"]
+    left = ["docker", "ps", "-aq", "--filter", f"ancestor={images['broken']}"]
     assert subprocess.run(left, check=True, capture_output=True).stdout == b""
 
 
