@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def main() -> int:
         "waiting": sleeping,
         "learned": lambda options: learned.read_run(options.run),
     }
-    for part in options.parts or PARTS[:2]:
+    for part in options.parts:
         machine = {"load_at_start": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}
         results[part] = measure[part](options) | ({} if part == "learned" else machine)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -66,19 +66,25 @@ def main() -> int:
     return 0
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rollouts", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("parts", nargs="*", choices=PARTS, help="serving and waiting without a name")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: {' and '.join(PARTS[:2])}"
+    )
     parser.add_argument("--rounds", type=int, default=12, help="serving: laps of each")
     parser.add_argument("--groups", type=int, default=8, help="serving: groups of 8 episodes a lap")
     parser.add_argument("--steps", type=int, default=4, help="waiting: steps of each kind")
     parser.add_argument("--run", type=Path, help="learned: the directory of a finished run")
     parser.add_argument("--out", type=Path, default=HERE, help="where results.json goes")
     parser.add_argument("--readme", action="store_true", help="put the tables into benchmarks/README.md")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
+    wrong = [part for part in options.parts if part not in PARTS]
+    if wrong:
+        parser.error(f"unknown part {wrong[0]!r}: expected {', '.join(PARTS)}")
+    options.parts = options.parts or list(PARTS[:2])
     if "learned" in options.parts and options.run is None:
         parser.error("learned: name a run with --run")
     return options

@@ -12,7 +12,7 @@ import pytest
 
 from agents.chat import load_chat
 from benchmarks.rollouts import learned, results, waiting
-from benchmarks.rollouts.__main__ import raw_sampling
+from benchmarks.rollouts.__main__ import parse, raw_sampling
 from benchmarks.rollouts.serving import Lap, RawClient, Timed, play, scripts_of, share_between
 from gym_code.errors import GymCodeError, InputError
 from gym_code.records import append
@@ -24,6 +24,15 @@ from train.groups import orders_of
 from train.rollout import Bounds, Roller, turn_seed
 
 TINY = Path(__file__).parents[2] / "train/tiny"
+
+
+def test_what_is_measured_where_no_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--readme"]).parts == ["serving", "waiting"]
+    assert parse(["waiting"]).parts == ["waiting"]
+    for wrong, said in (["nonesuch"], "unknown part 'nonesuch'"), (["learned"], "name a run with --run"):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        assert said in capsys.readouterr().err
 
 
 def lap(rate: float) -> Lap:
