@@ -24,15 +24,19 @@ if TYPE_CHECKING:
     from benchmarks.evaluation.corpus import Instance
 
 LOGS = "logs/run_evaluation"
-_HARNESS = """
-import runpy
+LISTS = """
 from docker.models.containers import ContainerCollection
 
 listed = ContainerCollection.list
 ContainerCollection.list = lambda *given, **named: listed(*given, **{**named, "ignore_removed": True})
+"""
+"""Put before what runs the harness, which lists all containers in the end: unless it is told otherwise,
+Docker's package fails where one of them is just being removed."""
+_HARNESS = f"""{LISTS}
+import runpy
+
 runpy.run_module("swebench.harness.run_evaluation", run_name="__main__")
 """
-"""In the end it lists all containers, which fails in Docker's package where one is just being removed."""
 THE_PATCHS = (">>>>> Patch Apply Failed", "Test timed out after")
 """Why a grading has no report, where that is the patch's doing."""
 

@@ -14,6 +14,9 @@ from typing import Protocol, runtime_checkable
 
 from gym_code.types import Environment, ExecResult, Limits, StartTree
 
+SPARE = 4
+"""Boxes that a backend keeps launched ahead of need for each environment, where it is not told otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxSpec:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from gym_code.errors import SandboxError, SandboxUnavailable
 from gym_code.sandbox import bwrap, runtime, seccomp
 from gym_code.sandbox.attached import Attached, AttachedKeeper
-from gym_code.sandbox.base import BoxSpec
+from gym_code.sandbox.base import SPARE, BoxSpec
 from gym_code.sandbox.dockerd import KIND, connect, labels, orphaned, translated
 from gym_code.sandbox.images import EnvironmentImage, environment_image, guest_image
 from gym_code.sandbox.layered import LayeredBackend, Parts
@@ -67,7 +67,7 @@ class DockerBackend(LayeredBackend):
 
     name = "docker"
 
-    def __init__(self, home: Path | None = None, *, spare: int = 4, cpus: float | None = 2.0) -> None:
+    def __init__(self, home: Path | None = None, *, spare: int = SPARE, cpus: float | None = 2.0) -> None:
         super().__init__(home, spare=spare)
         self._cpus = cpus
         self._about: Mapping[str, Any] | None = None

@@ -21,7 +21,7 @@ from typing import Self
 
 from gym_code.errors import SandboxClosed, SandboxError
 from gym_code.sandbox import bwrap, changes, export
-from gym_code.sandbox.base import BoxSpec, Capabilities, Sandbox
+from gym_code.sandbox.base import SPARE, BoxSpec, Capabilities, Sandbox
 from gym_code.sandbox.gitobjects import Objects
 from gym_code.sandbox.guest import Fields
 from gym_code.sandbox.layout import Home
@@ -137,7 +137,7 @@ class LayeredBackend(ABC):
 
     name: str
 
-    def __init__(self, home: Path | None = None, *, spare: int = 4) -> None:
+    def __init__(self, home: Path | None = None, *, spare: int = SPARE) -> None:
         self._root, self._spare = home, spare
         self._lock = threading.RLock()
         self._boxes: set[LayeredSandbox] = set()

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gym_code.errors import ConfigError, SandboxUnavailable
+from gym_code.sandbox.base import SPARE
 
 if TYPE_CHECKING:
     from gym_code.sandbox.base import Backend
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 NAMES = ("auto", "namespace", "memory", "docker")
 
 
-def open_backend(name: str = "auto", *, spare: int = 4) -> Backend:
+def open_backend(name: str = "auto", *, spare: int = SPARE) -> Backend:
     """A backend by name. `auto` takes what GYM_CODE_SANDBOX names; else `namespace` where it works, for its
     boxes come ten times cheaper; else `docker` where a daemon answers.
 

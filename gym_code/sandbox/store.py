@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gym_code.errors import InputError, SandboxError
@@ -47,6 +47,17 @@ class Layer:
         return self.root / "workspace" / ".git" / "objects"
 
 
+@dataclass(slots=True)
+class _Held:
+    """A layer in use."""
+
+    descriptor: int
+    """Of its lock file."""
+    users: int = 0
+    making: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the thread that makes it."""
+
+
 class Store:
     """The layers of one state directory, as one process uses them. Thread-safe."""
 
@@ -54,8 +65,8 @@ class Store:
         self.home = home
         self._lock = threading.Lock()
         self._made = 0
-        self._held: dict[str, tuple[int, int, threading.Lock]] = {}
-        """digest -> (descriptor of its lock file, users, held by the thread that makes it)"""
+        self._held: dict[str, _Held] = {}
+        """By digest."""
 
     def acquire(self, start: StartTree) -> Layer:
         """The layer of a tree, made if need be and held until `release`. Raises `InputError`,
@@ -64,17 +75,15 @@ class Store:
             raise InputError("bad start tree digest", expected="64 hex digits", found=start.digest)
         path = self.home.layers / f"{FORMAT}-{start.digest}"
         with self._lock:
-            if start.digest in self._held:
-                descriptor, users, making = self._held[start.digest]
-            else:
+            held = self._held.get(start.digest)
+            if held is None:
                 try:
-                    descriptor = hold(path.with_name(path.name + ".use"))
+                    held = self._held[start.digest] = _Held(hold(path.with_name(path.name + ".use")))
                 except OSError as error:
                     raise SandboxError(f"cannot write the start layer {path}: {error}") from error
-                users, making = 0, threading.Lock()
-            self._held[start.digest] = (descriptor, users + 1, making)
+            held.users += 1
         try:
-            with making:
+            with held.making:
                 if not (path / "fs").is_dir():
                     self._make(start, path)
             return Layer(digest=start.digest, path=path, base_commit=(path / "base_commit").read_text())
@@ -85,12 +94,11 @@ class Store:
     def release(self, digest: str) -> None:
         """Give one use of a layer back."""
         with self._lock:
-            descriptor, users, making = self._held[digest]
-            if users > 1:
-                self._held[digest] = (descriptor, users - 1, making)
-            else:
+            held = self._held[digest]
+            held.users -= 1
+            if not held.users:
                 del self._held[digest]
-                os.close(descriptor)
+                os.close(held.descriptor)
 
     def drop(self, digest: str) -> bool:
         """Remove a layer that nobody uses, in this process or another; whether it is gone."""

@@ -9,15 +9,6 @@ from typing import Any
 
 import pytest
 
-LISTS = """
-from docker.models.containers import ContainerCollection
-
-listed = ContainerCollection.list
-ContainerCollection.list = lambda *given, **named: listed(*given, **{**named, "ignore_removed": True})
-"""
-"""Put before what runs its harness, which lists all containers in the end: unless it is told otherwise,
-Docker's package fails where one of them is just being removed, by another test say."""
-
 
 def module(name: str) -> Any:
     """A module of swebench. Without the package the test is skipped, or fails where CI=true."""

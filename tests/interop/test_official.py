@@ -15,6 +15,7 @@ import swebench_oracle
 from family_rows import CLASSIC, VERSION_5
 from harness_toy import ADD, GOLD, ZERO
 
+from benchmarks.evaluation.official import LISTS
 from gym_code.errors import ConfigError, InputError, SandboxError
 from gym_code.evaluate.cases import Case
 from gym_code.evaluate.official import OfficialGrader
@@ -105,7 +106,7 @@ def test_a_patch_that_drifted_is_applied_and_one_that_fits_nowhere_is_a_verdict(
             assert ">>>>> Patch Apply Failed" in (tmp_path / name / "logs/run_instance.log").read_text()
 
 
-HARNESS = f"""{swebench_oracle.LISTS}
+HARNESS = f"""{LISTS}
 from swebench.harness import run_evaluation
 
 create = ContainerCollection.create

@@ -16,6 +16,7 @@ from family_rows import VERSION_5
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
+from benchmarks.evaluation.official import LISTS
 from gym_code.evaluate.results import Evaluation, Result
 from gym_code.evaluate.swebench_logs import write_swebench_logs
 from gym_code.interop import import_rows, reports, verdicts
@@ -244,7 +245,7 @@ def test_swebench_report_goes_on_from_a_gold_run_of_ours(tmp_path: Path) -> None
     )
     [ours] = write_swebench_logs(evaluation, DirectorySuite(tmp_path / "suite"), tmp_path)
     before = json.loads(ours.read_text())
-    program = f"{swebench_oracle.LISTS}\nfrom swebench.cli.cli import main\nmain()"
+    program = f"{LISTS}\nfrom swebench.cli.cli import main\nmain()"
     command = [sys.executable, "-c", program, "report", "golden", "-d", "rows.jsonl", "--report-dir", "again"]
     ran = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -228,7 +228,7 @@ def test_law_8_closed_by_many_while_in_use(docker: DockerBackend) -> None:
                 closer.result(20)
             with pytest.raises(SandboxClosed):
                 running.result(20)
-        users = other._parts.store._held[other._layer.digest][1]
+        users = other._parts.store._held[other._layer.digest].users
         assert users == 1
         assert other.exec("echo alive").stdout == b"alive\n"
 
