@@ -5,7 +5,8 @@ SEQPACKET socket: `launch` starts a bubblewrap box, `activate` injects one overl
 what an overlay holds, `merge` flattens layers, `destroy` and `drop` give back. What agents write lies on a
 size-limited tmpfs for each layer, mounted in the keeper's own namespace: the disk limit is the tmpfs's
 size, nothing is mounted on the host, and all of it vanishes with the keeper, which ends when its owner
-does. Requests and replies are JSON objects; descriptors travel beside them.
+does. The keeper is process 1 of a process namespace, so the kernel lets nothing that it has started outlive
+it, be it half started. Requests and replies are JSON objects; descriptors travel beside them.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ class Keeper:
     def launch(self, argv: list[str], *, held: bool) -> None:
         """Start bubblewrap; `{SECCOMP}`, `{INFO}` and `{CONTROL}` in argv stand for descriptors.
 
-        held: it begins when the owner has written to the second descriptor of the reply.
+        The reply's descriptors: the socket to the supervisor; a pipe, for if `held` the box begins when the
+        owner has written to it; and the process.
         """
         ours, theirs = socket.socketpair()
         info_r, info_w = os.pipe2(os.O_CLOEXEC)
@@ -161,7 +163,9 @@ class Keeper:
         theirs.close()
         self.count += 1
         self.boxes[self.count] = Box(pid, info_r)
-        self.reply({"box": self.count, "pid": pid}, (ours.fileno(), go_w))
+        process = os.pidfd_open(pid)  # the number is another one for the owner
+        self.reply({"box": self.count}, (ours.fileno(), go_w, process))
+        os.close(process)
         os.close(go_w)
         ours.close()
 
@@ -299,7 +303,7 @@ class Keeper:
         self.reap()
 
     def reap(self) -> None:
-        """Orphans come to us (we are their subreaper), and the children that exported."""
+        """Orphans come to us, as process 1, and the children that exported."""
         alive = {box.pid for box in self.boxes.values()}
         with contextlib.suppress(ChildProcessError):
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -367,24 +371,38 @@ class Box:
 
 
 def enter_namespaces(uid: int) -> None:
-    """Drop to the uid, then own user and mount namespaces in which it is root; nothing propagates to
-    the host."""
+    """Drop to the uid, then own user, mount and process namespaces in which it is root; nothing propagates
+    to the host. We come back as process 1 of the latter.
+
+    The process that was called stays outside and ends with us, as we do with it. That no process of the
+    namespace outlives us is the kernel's doing: bubblewrap's own care (`--die-with-parent`) begins only when
+    it is half way through its start, and what it has started by then would wait for ever.
+    """
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
         mounts.set_dumpable()  # or the map below cannot be written
     gid = os.getgid()
-    mounts.unshare(mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS)
+    mounts.unshare(mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS | mounts.CLONE_NEWPID)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     mounts.mount("none", "/", "none", mounts.MS_REC | mounts.MS_PRIVATE)
+    outside = os.pidfd_open(os.getpid())
+    if pid := os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
+    mounts.die_with_parent()
+    if select.select([outside], [], [], 0)[0]:
+        os._exit(1)
+    os.close(outside)
+    # Numbers of processes are those of the new namespace, for us and for bubblewrap.
+    mounts.mount("proc", "/proc", "proc", mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC)
 
 
 def main() -> None:
-    """`keeper FD UID HOME OWNER`; the reason of a failed start goes to the owner."""
-    fd, uid, home, tag = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    """`keeper FD UID HOME TAG`; the reason of a failed start goes to the owner."""
+    fd, uid, home, tag = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], f"{sys.argv[4]}-{os.getpid()}"
     channel = socket.socket(fileno=fd)
     owner = os.pidfd_open(os.getppid())
     channel.set_inheritable(False)
@@ -392,11 +410,8 @@ def main() -> None:
     os.setsid()
     os.umask(0o022)
     try:
-        mounts.become_subreaper()
         enter_namespaces(uid)
-        keeper = Keeper(
-            channel, os.path.join(home, "mnt"), os.path.join(home, "boxes", f"{tag}-{os.getpid()}")
-        )
+        keeper = Keeper(channel, os.path.join(home, "mnt"), os.path.join(home, "boxes", tag))
     except OSError as error:
         channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         return

@@ -11,11 +11,13 @@ tmpfs mounts.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gym_code.errors import SandboxError
 from gym_code.sandbox import bwrap, seccomp
@@ -120,19 +122,21 @@ class NamespaceParts(Parts):
 
     def launch(self, key: Key) -> NamespaceBlank:
         """Start a box, inside its control group from the first instruction on."""
-        reply, (control, go) = self.keeper.call("launch", argv=list(key), held=self.groups is not None)
+        reply, fds = self.keeper.call("launch", argv=list(key), held=self.groups is not None)
+        control, go, process = fds
         blank = NamespaceBlank(self.keeper, reply["box"], GuestLink(socket.socket(fileno=control)), None)
         try:
             if self.groups is not None:
                 blank = replace(blank, group=self.groups.make())
                 assert blank.group is not None
-                blank.group.add(reply["pid"])
+                blank.group.add(pid_of(process))
                 os.write(go, b"g")
         except OSError as error:
             blank.end()
             raise SandboxError(f"cannot put a box into its control group: {error}") from error
         finally:
             os.close(go)
+            os.close(process)
         return blank
 
 
@@ -171,3 +175,12 @@ class NamespaceBlank:
             self.keeper.request("destroy", box=self.number)
         if self.group is not None:
             self.group.remove()
+
+
+def pid_of(process: int) -> int:
+    """The number by which we know the process of a pid descriptor. Raises OSError where it has none."""
+    for line in Path(f"/proc/self/fdinfo/{process}").read_text().splitlines():
+        name, _, number = line.partition(":")
+        if name == "Pid" and int(number) > 0:
+            return int(number)
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))

@@ -10,20 +10,13 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from tests.sandbox.processes import eventually
+
 START_SECONDS = 60.0
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
-    """Whether it holds within some time."""
-    deadline = time.monotonic() + seconds
-    while not (good := holds()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return good
 
 
 class Engine:

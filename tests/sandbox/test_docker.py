@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from gym_code.sandbox.docker import DockerBackend, DockerBlank, DockerParts, gc_
 from gym_code.sandbox.dockerd import HOST, KIND, OWNER, connect, host_id, labels
 from gym_code.sandbox.layered import LayeredSandbox
 from gym_code.sandbox.namespace import NamespaceBackend
+from tests.sandbox.processes import eventually
 
 pytestmark = pytest.mark.docker
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
@@ -35,13 +35,6 @@ box = backend.open(BoxSpec(start=start_tree(START), limits=LIMITS))
 print("up", flush=True)
 box.exec("setsid nohup sleep 4712.5 & sleep 4712.5", timeout=60)
 """
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (good := holds()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return good
 
 
 def parts_of(backend: DockerBackend) -> DockerParts:

@@ -41,7 +41,8 @@ from gym_code.sandbox.images import environment_image, guest_image
 from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.suite import DirectorySuite
 from gym_code.types import Environment, File, Reward, Stop, ToolCall
-from tests.sandbox.engine import Engine, Line, eventually
+from tests.sandbox.engine import Engine, Line
+from tests.sandbox.processes import eventually
 
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
 SUITE = DirectorySuite(tasks_directory() / "starter")

@@ -20,6 +20,7 @@ from gym_code.sandbox.memory import MemoryBackend
 from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.sandbox.removal import remove
 from gym_code.types import Cause
+from tests.sandbox.processes import first_in
 
 pytestmark = pytest.mark.sandbox
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
@@ -144,10 +145,10 @@ def test_law_3_a_late_reply_is_never_anothers(lonely: NamespaceBackend) -> None:
     assert lonely._started is not None
     link = lonely._started.keeper
     link._socket.settimeout(0.3)
-    link.process.send_signal(signal.SIGSTOP)
+    os.kill(first_in(link.process.pid), signal.SIGSTOP)
     with pytest.raises(SandboxError, match="does not answer"):
         one.diff()
-    link.process.send_signal(signal.SIGCONT)
+    os.kill(first_in(link.process.pid), signal.SIGCONT)
     time.sleep(0.3)
     with pytest.raises(SandboxClosed):
         two.diff()

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from gym_code.sandbox.cgroups import find_groups, leased_groups
 from gym_code.sandbox.checks import LIMITS, START, start_tree
 from gym_code.sandbox.layout import open_home
 from gym_code.sandbox.lease import gc, start_time
+from gym_code.sandbox.link import KeeperLink
 from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.types import Cause, File
+from tests.sandbox.processes import eventually, first_in, marked, running
 
 pytestmark = pytest.mark.sandbox
 SPEC = BoxSpec(start=start_tree(START), limits=LIMITS)
@@ -37,24 +40,6 @@ box = backend.open(BoxSpec(start=start_tree(START), limits=LIMITS))
 print(backend._started.keeper.process.pid, flush=True)
 box.exec("setsid nohup sleep 4711.5 & setsid sh -c 'sleep 4711.5 & wait' & sleep 4711.5", timeout=60)
 """
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (good := holds()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return good
-
-
-def running(words: str) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if words in path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return [pid for pid in found if start_time(pid) is not None]
 
 
 @pytest.fixture
@@ -77,6 +62,37 @@ def test_law_8_kill_9_of_the_owner_leaves_no_process_and_gc_the_rest(owner: subp
     gc()
     assert [path for path in open_home().leases.iterdir() if path.name.startswith(tag)] == []
     assert [path for name, path in leased_groups() if name.startswith(tag)] == []
+
+
+def launch_on_and_on(link: KeeperLink, argv: list[str]) -> None:
+    descriptors: list[int] = []
+    try:
+        while True:
+            descriptors += link.call("launch", argv=argv, held=False)[1]
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("victim", ["outside", "first"])
+def test_law_8_a_keeper_killed_while_boxes_start_leaves_none(
+    namespace: NamespaceBackend, monkeypatch: pytest.MonkeyPatch, victim: str
+) -> None:
+    namespace.open(SPEC).close()
+    assert namespace._started is not None
+    argv, home = list(next(iter(namespace._started.keys.values()))), open_home()
+    mark = f"GYM_CODE_TEST_MARK={os.getpid()}-{victim}"
+    monkeypatch.setenv(*mark.split("="))
+    for trial in range(15):
+        link = KeeperLink(home)
+        pid = link.process.pid if victim == "outside" else first_in(link.process.pid)
+        killer = threading.Timer(trial / 500, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        with pytest.raises(SandboxError):
+            launch_on_and_on(link, argv)
+        killer.join()
+        link.close()
+        assert eventually(lambda: marked(mark) == []), trial
 
 
 def test_law_8_a_keeper_that_outlived_its_owner_is_ended() -> None:
@@ -232,7 +248,7 @@ def test_layers_are_given_back(namespace: NamespaceBackend) -> None:
     """Snapshots, forks and restores leave no mount in the keeper once their boxes are closed."""
     assert namespace._started is not None or namespace.capabilities()
     assert namespace._started is not None
-    mounts = Path(f"/proc/{namespace._started.keeper.process.pid}/mounts")
+    mounts = Path(f"/proc/{first_in(namespace._started.keeper.process.pid)}/mounts")
     before = mounts.read_text().count("tmpfs")
     box = namespace.open(SPEC)
     names = [box.snapshot() for _ in range(5)]

@@ -365,9 +365,12 @@ class Lane:
         while process.wait(0) is None:
             relatives = family(process.pid)
             self._shared = shared_by([process.pid, *(p.pid for p in relatives)])
-            # A fork that has not become another program yet is not the part itself, nor is a keeper's guard.
+            # A fork that has not become another program yet is not the part itself, nor is a server's guard.
             forks = {p.pid for p in relatives if p.kind == case.victim}
             found = [p for p in relatives if p.pid in forks and p.parent not in forks]
+            if case.victim == "keeper":  # two processes: one outside of its namespace, and the first in it
+                outside = {p.pid for p in found}
+                found += [p for p in relatives if p.pid in forks and p.parent in outside]
             if case.victim == "trainer":
                 found = [Process(process.pid, 0, ())]
             parents = {p.parent for p in relatives}
