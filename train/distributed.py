@@ -140,7 +140,8 @@ class Ranks:
 def joined(sharding: str, device: str = "auto") -> Iterator[Ranks]:
     """The ranks that torchrun started; without `sharding` a process alone. `device` as in the config.
 
-    Raises `ConfigError` where the number of processes or of GPUs does not fit.
+    Raises `ConfigError` where the number of processes or of GPUs does not fit, `RankLost` where another
+    process ends before all have met.
     """
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if (sharding != "none") != launched:
@@ -165,16 +166,26 @@ def joined(sharding: str, device: str = "auto") -> Iterator[Ranks]:
             )
         torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=COLLECTIVE)
     try:
-        ranks = Ranks(rank, size, place, dist.new_group(backend="gloo", timeout=COMMAND))
+        with _meeting(rank):
+            dist.init_process_group(backend, timeout=COLLECTIVE)
+            ranks = Ranks(rank, size, place, dist.new_group(backend="gloo", timeout=COMMAND))
         try:
             yield ranks
         finally:
             with suppress(RuntimeError):  # those that are gone need not be told
                 ranks.leave()
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _meeting(rank: int) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLost(f"rank {rank}: the processes of the run do not come together: {error}") from error
 
 
 def deal(segments: Sequence[Segment], hands: int, *, whole_groups: bool) -> list[list[Segment]]:

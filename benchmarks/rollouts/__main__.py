@@ -17,8 +17,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +96,13 @@ def serving(options: argparse.Namespace) -> dict[str, Any]:
     config = load_config("tiny", {"engine": "vllm", "groups": options.groups})
     base, path = load_base(config.model, torch.float32)
     model, chat = with_adapter(base, config.lora_rank, config.lora_alpha), load_chat(path)
-    with tempfile.TemporaryDirectory(prefix="gym-code-") as directory:
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    # The server has cores of its own: what it takes does not depend on how busy the asking one is.
+    with tempfile.TemporaryDirectory(prefix="gym-code-") as directory, on(cores[half:]):
         say("starting a server")
-        [server] = start(spec_of(config, path), 1, Path(directory))
+        with on(cores[:half] or cores):
+            [server] = start(spec_of(config, path), 1, Path(directory))
         replica = Timed(server, key=server.key, connections=config.seats)
         with closing(replica):
             server.wait(replica.healthy, lambda _: None)
@@ -111,6 +115,17 @@ def serving(options: argparse.Namespace) -> dict[str, Any]:
                 laps = race(config, chat, engine, replica, raw, options.rounds)
     sizes = {"conversations": config.seats, "episodes": config.groups * config.group_size}
     return said.of_laps(laps["ours"], laps["raw"]) | sizes
+
+
+@contextmanager
+def on(cores: Sequence[int]) -> Iterator[None]:
+    """This thread, and what it starts meanwhile, runs on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def race(

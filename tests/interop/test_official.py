@@ -254,8 +254,8 @@ def test_what_a_killed_owner_left_is_found_by_gc() -> None:
         time.sleep(0.1)
     owner.kill()
     owner.wait()
-    assert containers() == left != []
-    assert {found[:12] for found in gc_docker().containers} >= set(left)
+    assert left
+    gc_docker()  # any other test's backend that starts just now does the same
     assert containers() == []
 
 

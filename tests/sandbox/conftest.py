@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from gym_code.sandbox.docker import DockerBackend
+from gym_code.sandbox.layout import Home, open_home
 from gym_code.sandbox.memory import MemoryBackend
 from gym_code.sandbox.namespace import NamespaceBackend
+from gym_code.sandbox.removal import remove
 
 ORDINARY_UID = 4242
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,6 +54,17 @@ def docker() -> Iterator[DockerBackend]:
 def memory() -> Iterator[MemoryBackend]:
     with MemoryBackend() as backend:
         yield backend
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    """A state directory of its own: what dead owners leave in the usual one, any other test's backend may
+    remove."""
+    # Not tmp_path: as root, boxes run as another uid, which cannot enter pytest's directories.
+    path = Path(tempfile.mkdtemp(prefix="gym-code-home-"))
+    path.chmod(0o755)
+    yield open_home(path)
+    remove(path)
 
 
 def readable_interpreter() -> str | None:

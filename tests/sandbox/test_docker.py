@@ -160,15 +160,16 @@ def test_law_8_gc_removes_what_a_dead_owner_created_and_never_started(docker: Do
     client = connect()
     dead = {KIND: "box", OWNER: "999999-1", HOST: host_id()}
     elsewhere = {**dead, HOST: "another"}
-    made = [client.create_container(image, command="true", labels=each)["Id"] for each in (dead, elsewhere)]
+    others = client.create_container(image, command="true", labels=elsewhere)["Id"]
     try:
-        assert made[0] in gc_docker(dry_run=True).containers
+        mine = client.create_container(image, command="true", labels=dead)["Id"]
+        assert mine in gc_docker(dry_run=True).containers
         found = gc_docker().containers
-        assert made[0] in found
-        assert made[1] not in found
-        assert [row for row in owned_by(999999) if row == made[0]] == []
+        assert mine in found
+        assert others not in found
+        assert [row for row in owned_by(999999) if row == mine] == []
     finally:
-        client.remove_container(made[1], force=True)
+        client.remove_container(others, force=True)
 
 
 def test_closing_a_backend_leaves_no_container() -> None:

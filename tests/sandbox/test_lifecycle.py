@@ -20,8 +20,8 @@ from gym_code.patch import apply_patch, with_changes
 from gym_code.sandbox.base import BoxSpec
 from gym_code.sandbox.cgroups import find_groups, leased_groups
 from gym_code.sandbox.checks import LIMITS, START, start_tree
-from gym_code.sandbox.layout import open_home
-from gym_code.sandbox.lease import gc, start_time
+from gym_code.sandbox.layout import Home, open_home
+from gym_code.sandbox.lease import Lease, gc, start_time
 from gym_code.sandbox.link import KeeperLink
 from gym_code.sandbox.namespace import NamespaceBackend
 from gym_code.types import Cause, File
@@ -43,13 +43,16 @@ box.exec("setsid nohup sleep 4711.5 & setsid sh -c 'sleep 4711.5 & wait' & sleep
 
 
 @pytest.fixture
-def owner() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as process:
+def owner(home: Home) -> Iterator[subprocess.Popen[str]]:
+    command, own = [sys.executable, "-c", OWNER], {**os.environ, "GYM_CODE_HOME": str(home.root)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) as process:
         yield process
         process.kill()
 
 
-def test_law_8_kill_9_of_the_owner_leaves_no_process_and_gc_the_rest(owner: subprocess.Popen[str]) -> None:
+def test_law_8_kill_9_of_the_owner_leaves_no_process_and_gc_the_rest(
+    owner: subprocess.Popen[str], home: Home
+) -> None:
     assert owner.stdout is not None
     keeper = int(owner.stdout.readline())
     assert eventually(lambda: len(running("sleep 4711.5")) >= 3)
@@ -57,10 +60,9 @@ def test_law_8_kill_9_of_the_owner_leaves_no_process_and_gc_the_rest(owner: subp
     owner.wait()
     assert eventually(lambda: running("sleep 4711.5") == [] and start_time(keeper) is None)
     tag = f"{owner.pid}-"
-    left = [name for name in gc(dry_run=True).leases if name.startswith(tag)]
-    assert len(left) == 1
-    gc()
-    assert [path for path in open_home().leases.iterdir() if path.name.startswith(tag)] == []
+    assert [name.startswith(tag) for name in gc(home, dry_run=True).leases] == [True]
+    gc(home)
+    assert list(home.leases.glob("*.json")) == []
     assert [path for name, path in leased_groups() if name.startswith(tag)] == []
 
 
@@ -95,8 +97,7 @@ def test_law_8_a_keeper_killed_while_boxes_start_leaves_none(
         assert eventually(lambda: marked(mark) == []), trial
 
 
-def test_law_8_a_keeper_that_outlived_its_owner_is_ended() -> None:
-    home = open_home()
+def test_law_8_a_keeper_that_outlived_its_owner_is_ended(home: Home) -> None:
     with subprocess.Popen(["sleep", "60"]) as stray:
         lease = home.leases / f"999999-1-{stray.pid}.json"
         lease.write_text(f'{{"keeper": "{stray.pid}-{start_time(stray.pid)}"}}')
@@ -108,27 +109,24 @@ def test_law_8_a_keeper_that_outlived_its_owner_is_ended() -> None:
 
 
 @pytest.mark.skipif(find_groups()[0] is None, reason="no control groups here")
-def test_law_8_groups_made_in_another_group_are_found(namespace: NamespaceBackend) -> None:
+def test_law_8_groups_made_in_another_group_are_found(home: Home) -> None:
     groups = find_groups()[0]
     assert groups is not None
-    assert namespace.capabilities()
     elsewhere = groups.parent / "elsewhere"
-    (elsewhere / "gym-code-999999-1-7").mkdir(parents=True)
-    note = open_home().leases / "control-groups"
-    before = note.read_text()
-    note.write_text(f"{before}{elsewhere}\n")
+    left = elsewhere / "gym-code-999999-1-7"
+    left.mkdir(parents=True)
+    Lease.write(home, os.getpid(), elsewhere).release()
     try:
-        assert gc().control_groups == (str(elsewhere / "gym-code-999999-1-7"),)
+        assert str(left) in gc(home).control_groups
         assert list(elsewhere.glob("gym-code-*")) == []
     finally:
-        note.write_text(before)
         elsewhere.rmdir()
 
 
-def test_law_8_a_torn_lease_is_removed() -> None:
-    lease = open_home().leases / "999999-1-5.json"
+def test_law_8_a_torn_lease_is_removed(home: Home) -> None:
+    lease = home.leases / "999999-1-5.json"
     lease.write_text('{"keep')
-    assert lease.stem in gc().leases
+    assert gc(home).leases == (lease.stem,)
     assert not lease.exists()
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,15 +16,6 @@ from gym_code.sandbox.layout import Home, open_home
 from gym_code.sandbox.lease import gc, prune_layers
 from gym_code.sandbox.store import Store
 from gym_code.types import File, StartTree, tree_digest
-
-
-@pytest.fixture
-def home() -> Iterator[Home]:
-    # Not tmp_path: as root, boxes run as another uid, which cannot enter pytest's directories.
-    path = Path(tempfile.mkdtemp(prefix="gym-code-store-"))
-    path.chmod(0o755)
-    yield open_home(path)
-    shutil.rmtree(path)
 
 
 def tree(files: dict[str, File]) -> StartTree:

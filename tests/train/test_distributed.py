@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,13 @@ with joined("ddp", "cpu"):
     print("here", flush=True)
     sys.stdin.read()
 """
+HALF_JOINED = """
+import sys
+import torch.distributed as dist
+dist.init_process_group("gloo")
+print("here", flush=True)
+sys.stdin.read()
+"""
 FOLLOWER = """
 from train.distributed import joined
 with joined("ddp", "cpu") as ranks:
@@ -131,27 +140,44 @@ def start(rank: int, port: int, code: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("killed", [True, False])
-def test_the_others_end_with_rank_0(killed: bool) -> None:
+@contextmanager
+def both(leading: str) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    """Rank 0, which has said that it is there, and rank 1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    leader, follower = start(0, port, LEADER), start(1, port, FOLLOWER)
+    leader, follower = start(0, port, leading), start(1, port, FOLLOWER)
     try:
         assert leader.stdout is not None
         assert leader.stdout.readline() == "here\n"
+        yield leader, follower
+    finally:
+        for process in (leader, follower):
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_others_end_with_rank_0(killed: bool) -> None:
+    with both(LEADER) as (leader, follower):
         if killed:
             leader.send_signal(signal.SIGKILL)
         else:
             leader.communicate("")
         _, said = follower.communicate(timeout=120)
         assert follower.returncode == (1 if killed else 0), said
-        assert ("RankLost: rank 1: rank 0 is gone" in said) == killed
-    finally:
-        for process in (leader, follower):
-            process.kill()
-            process.communicate()
+        # It is killed as soon as it has joined: the other may not have done so yet.
+        assert ("RankLost: rank 1: " in said) == killed
+
+
+@pytest.mark.slow
+def test_a_rank_0_that_ends_while_they_join_is_named() -> None:
+    with both(HALF_JOINED) as (leader, follower):
+        leader.send_signal(signal.SIGKILL)
+        _, said = follower.communicate(timeout=120)
+        assert follower.returncode == 1, said
+        assert "RankLost: rank 1: the processes of the run do not come together: " in said
 
 
 def test_processes_and_sharding_must_fit(monkeypatch: pytest.MonkeyPatch) -> None:
