@@ -71,6 +71,12 @@ ENGINES: dict[str, Callable[[], str | None]] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: dealt out to several processes, none is left alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Stop a test whose engine is missing before its fixtures run."""
     for marker, missing in ENGINES.items():
