@@ -74,7 +74,7 @@ def test_the_row_of_a_step_by_hand() -> None:
         learned,
         [1.0, -1.0, 1.0, 0.0, -0.5, -0.5],
         {"entropy": 0.5, "ratio_p99": 1.1},
-        {"rollout": 4.0, "grade": 1.0, "train": 2.0, "sync": 0.25},
+        {"rollout": 0.001, "generate": 4.0, "grade": 1.0, "train": 2.0, "sync": 0.25},
         refilled=refilled,
         segments=[segment(20), segment(12)],
     )
@@ -103,10 +103,12 @@ def test_the_row_of_a_step_by_hand() -> None:
         "entropy": 0.5,
         "ratio_p99": 1.1,
         "seconds": {
-            "rollout": 4.0,
+            "rollout": 0.001,
+            "generate": 4.0,
             "grade": 1.0,
             "train": 2.0,
             "sync": 0.25,
+            # Nobody waited for them: they were played while the last step's were learned from.
             "tokens_per_second_rollout": 6.8,
             "tokens_per_second_train": 16.0,
         },

@@ -199,9 +199,13 @@ def _sampled_tokens(trajectory: Trajectory) -> int:
 
 
 def _timed(seconds: Mapping[str, float], sampled: int, trained: int | None) -> dict[str, float]:
-    """Seconds by part, and the two speeds: both are the clock's, so both stand here."""
+    """Seconds by part, and the two speeds: both are the clock's, so both stand here.
+
+    Sampling is timed by what it took (`generate`), not by what was waited for it (`rollout`): a batch that was
+    played while the trainer learned took no time of the step's.
+    """
     made = {part: round(spent, 3) for part, spent in seconds.items()}
-    for part, tokens in (("rollout", sampled), ("train", trained)):
-        if tokens and seconds.get(part):
-            made[f"tokens_per_second_{part}"] = round(tokens / seconds[part], 1)
+    for part, took, tokens in (("rollout", "generate", sampled), ("train", "train", trained)):
+        if tokens and seconds.get(took):
+            made[f"tokens_per_second_{part}"] = round(tokens / seconds[took], 1)
     return made
