@@ -201,8 +201,8 @@ def _sampled_tokens(trajectory: Trajectory) -> int:
 def _timed(seconds: Mapping[str, float], sampled: int, trained: int | None) -> dict[str, float]:
     """Seconds by part, and the two speeds: both are the clock's, so both stand here.
 
-    Sampling is timed by what it took (`generate`), not by what was waited for it (`rollout`): a batch that was
-    played while the trainer learned took no time of the step's.
+    Sampling is timed by what it took (`generate`), not by what was waited for it (`rollout`): a batch that
+    was played while the trainer learned took no time of the step's.
     """
     made = {part: round(spent, 3) for part, spent in seconds.items()}
     for part, took, tokens in (("rollout", "generate", sampled), ("train", "train", trained)):
