@@ -59,13 +59,18 @@ def test_a_rank_with_fewer_forwards_goes_along_with_a_short_one() -> None:
     assert len(shares(segments, Ranks(), tokens=0, whole_groups=False)) == 1
 
 
+def torchrun(logs: Path) -> list[str]:
+    """Two processes; without a directory for its logs it leaves one in /tmp."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*command, "--log-dir", str(logs)]
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What rank 0 and rank 1 made of each case."""
     directory = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
-        [*command, "-m", "tests.train.two_ranks", str(directory)],
+        [*torchrun(directory), "-m", "tests.train.two_ranks", str(directory)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         check=True,
@@ -229,10 +234,10 @@ workers = 2
 @pytest.mark.slow
 def test_a_run_under_torchrun(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(CONFIG)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "train.grpo", "--model", "small.toml", "--name", "r", "--threads", "1"]
+    command = [*torchrun(tmp_path), "-m", "train.grpo", "--model", "small.toml", "--name", "r"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([*command, "--sharding", "ddp"], cwd=tmp_path, env=environment, check=True, timeout=600)
+    command += ["--threads", "1", "--sharding", "ddp"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=600)
     assert (tmp_path / "runs/r/checkpoints/LATEST").read_text() == "step-00001"
     (row,) = (tmp_path / "runs/r/metrics.jsonl").read_text().splitlines()
     assert json.loads(row)["grad_norm"] > 0
