@@ -166,18 +166,19 @@ def joined(sharding: str, device: str = "auto") -> Iterator[Ranks]:
             )
         torch.cuda.set_device(place)
     backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    with _meeting(rank):
+        dist.init_process_group(backend, timeout=COLLECTIVE)
     try:
         with _meeting(rank):
-            dist.init_process_group(backend, timeout=COLLECTIVE)
-            ranks = Ranks(rank, size, place, dist.new_group(backend="gloo", timeout=COMMAND))
+            commands = dist.new_group(backend="gloo", timeout=COMMAND)
+        ranks = Ranks(rank, size, place, commands)
         try:
             yield ranks
         finally:
             with suppress(RuntimeError):  # those that are gone need not be told
                 ranks.leave()
     finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 @contextmanager

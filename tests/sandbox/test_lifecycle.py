@@ -55,10 +55,10 @@ def test_law_8_kill_9_of_the_owner_leaves_no_process_and_gc_the_rest(
 ) -> None:
     assert owner.stdout is not None
     keeper = int(owner.stdout.readline())
-    assert eventually(lambda: len(running("sleep 4711.5")) >= 3)
+    assert eventually(lambda: len(running("sleep 4711.5")) >= 3, 10.0)
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
-    assert eventually(lambda: running("sleep 4711.5") == [] and start_time(keeper) is None)
+    assert eventually(lambda: running("sleep 4711.5") == [] and start_time(keeper) is None, 10.0)
     tag = f"{owner.pid}-"
     assert [name.startswith(tag) for name in gc(home, dry_run=True).leases] == [True]
     gc(home)
@@ -94,7 +94,7 @@ def test_law_8_a_keeper_killed_while_boxes_start_leaves_none(
             launch_on_and_on(link, argv)
         killer.join()
         link.close()
-        assert eventually(lambda: marked(mark) == []), trial
+        assert eventually(lambda: marked(mark) == [], 10.0), trial
 
 
 def test_law_8_a_keeper_that_outlived_its_owner_is_ended(home: Home) -> None:

@@ -122,6 +122,7 @@ sys.stdin.read()
 FOLLOWER = """
 from train.distributed import joined
 with joined("ddp", "cpu") as ranks:
+    print("joined", flush=True)
     ranks.follow()
 """
 
@@ -166,14 +167,15 @@ def both(leading: str) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen
 @pytest.mark.parametrize("killed", [True, False])
 def test_the_others_end_with_rank_0(killed: bool) -> None:
     with both(LEADER) as (leader, follower):
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "joined\n"
         if killed:
             leader.send_signal(signal.SIGKILL)
         else:
             leader.communicate("")
         _, said = follower.communicate(timeout=120)
         assert follower.returncode == (1 if killed else 0), said
-        # It is killed as soon as it has joined: the other may not have done so yet.
-        assert ("RankLost: rank 1: " in said) == killed
+        assert ("RankLost: rank 1: rank 0 is gone" in said) == killed
 
 
 @pytest.mark.slow
